@@ -1,0 +1,267 @@
+"""Tag schemes: which one a corpus uses, conversion to IOB2 and back, tags to entities, the order of labels.
+
+Knows nothing of files, tensors or tokenizers: a sentence is a sequence of tags, such as `["B-PER", "O"]`.
+An error names the tag; where it stands in which file is for the caller to add.
+"""
+
+from collections.abc import Iterable, Iterator, Sequence
+from functools import lru_cache
+from itertools import chain
+from typing import Literal, NamedTuple, NoReturn
+
+from ner_lightning.errors import InputError
+
+Scheme = Literal["IOB1", "IOB2", "BIOES", "IOBES", "BILOU", "IO", "plain"]
+
+
+class Entity(NamedTuple):
+    """The words `[start, end)` of a sentence, as one entity of a type."""
+
+    type: str
+    start: int
+    end: int
+
+
+class TagError(InputError):
+    """A tag that belongs to no scheme, or not to the given one.
+
+    Args:
+        message: the sentence for the user.
+        tag: the tag as it stands in the data.
+    """
+
+    def __init__(self, message: str, *, tag: str = "") -> None:
+        # The default is for pickle, which rebuilds from the message and then sets `tag`.
+        super().__init__(message)
+        self.tag = tag
+
+
+def detect_scheme(sentences: Iterable[Sequence[str]]) -> Scheme:
+    """Tell the scheme of a corpus from its tags, in one pass over the sentences.
+
+    Args:
+        sentences: the tags of each sentence.
+
+    Raises:
+        TagError: a tag that belongs to no scheme stands among entity tags.
+        InputError: more than one scheme remains, or none fits strictly.
+    """
+    # `first`: prefix -> the first tag that has it, under "O" for O and "" for a tag without prefix.
+    # `opening`: the same of B and I, after O, after another type or at the start: there IOB1 has I-, IOB2 B-.
+    first: dict[str, str] = {}
+    opening: dict[str, str] = {}
+    for tags in sentences:
+        before = ""
+        for tag in tags:
+            prefix, type_ = _split(tag) or ("", tag)
+            first.setdefault(prefix, tag)
+            if prefix in ("B", "I") and type_ != before:
+                opening.setdefault(prefix, tag)
+            before = type_
+    return _decide(first, opening)
+
+
+def check_tag(tag: str, *, scheme: Scheme) -> None:
+    """Refuse a tag that the scheme does not have.
+
+    Args:
+        tag: one tag.
+        scheme: the scheme that the tag is to belong to.
+
+    Raises:
+        TagError: the tag is not one of the scheme.
+    """
+    _read(tag, scheme)
+
+
+def to_iob2(tags: Sequence[str], *, scheme: Scheme) -> list[str]:
+    """Convert a sentence to IOB2; ill-formed sequences are read as conlleval does, plain tags stay.
+
+    Args:
+        tags: the tags of one sentence.
+        scheme: the scheme they are in.
+
+    Raises:
+        TagError: a tag is not one of the scheme.
+    """
+    read = [_read(tag, scheme) for tag in tags]
+    return list(tags) if scheme == "plain" else _write(_spans(read), len(read), "IOB2")
+
+
+def from_iob2(tags: Sequence[str], *, scheme: Scheme) -> list[str]:
+    """Convert a sentence from IOB2: the inverse of `to_iob2` on well-formed tags.
+
+    IO has no sign for where one entity ends and the next of the same type begins; there, and only there,
+    neighbours become one.
+
+    Args:
+        tags: the IOB2 tags of one sentence.
+        scheme: the scheme to write.
+
+    Raises:
+        TagError: a tag is not one of IOB2.
+    """
+    if scheme == "plain":
+        return to_iob2(tags, scheme="plain")
+    return _write(_spans(_read(tag, "IOB2") for tag in tags), len(tags), scheme)
+
+
+def entities(tags: Sequence[str]) -> list[Entity]:
+    """Read the entities of a sentence in any scheme with prefixes, as conlleval and seqeval do.
+
+    An ill-formed sequence has a reading too: a change of type ends an entity, and an inside tag with no
+    entity before it opens one.
+
+    Args:
+        tags: the tags of one sentence.
+
+    Raises:
+        TagError: a tag is neither O nor a prefix with a type.
+
+    >>> entities(["O", "I-PER", "I-LOC"])
+    [Entity(type='PER', start=1, end=2), Entity(type='LOC', start=2, end=3)]
+    """
+    return list(_spans(_split(tag) or _refuse(tag) for tag in tags))
+
+
+def label_list(tags: Iterable[str]) -> list[str]:
+    """Order the labels of a corpus, whatever the order in which they appear.
+
+    IOB2 tags: O, then by type, B- before I-, both for every type. Plain tags: O if it is there, then sorted.
+
+    Args:
+        tags: IOB2 or plain tags, repeated or not.
+    """
+    seen = set(tags)
+    if not is_entity_scheme(seen):
+        return sorted(seen, key=lambda tag: (tag != "O", tag))
+    types = sorted({tag[2:] for tag in seen if tag != "O"})
+    return ["O", *(f"{prefix}-{type_}" for type_ in types for prefix in "BI")]
+
+
+def is_entity_scheme(labels: Iterable[str]) -> bool:
+    """Tell whether labels mark entities (IOB2) or each word on its own (plain).
+
+    Args:
+        labels: the labels of a corpus, IOB2 or plain.
+    """
+    prefixes = {(_split(label) or ("", label))[0] for label in labels} - {"O"}
+    return bool(prefixes) and prefixes <= {"B", "I"}
+
+
+def continuation(label: str) -> str:
+    """Give the label of the next piece of a word: `I-` of the same type after `B-`, else the same label.
+
+    Args:
+        label: an IOB2 or plain label.
+    """
+    return "I" + label[1:] if label.startswith("B-") else label
+
+
+_PREFIXES: dict[Scheme, str] = {
+    "IOB1": "BI",
+    "IOB2": "BI",
+    "BIOES": "BIES",
+    "IOBES": "BIES",
+    "BILOU": "BILU",
+    "IO": "I",
+}
+_ASK = "give `scheme` (--data.scheme)"
+
+
+@lru_cache(maxsize=4096)
+def _split(tag: str) -> tuple[str, str] | None:
+    """Prefix and type; the type of O is empty; None for a tag of no scheme with prefixes."""
+    if tag == "O":
+        return "O", ""
+    if len(tag) > 2 and tag[0] in "BIESLU" and tag[1] == "-":
+        return tag[0], tag[2:]
+    return None
+
+
+@lru_cache(maxsize=4096)
+def _read(tag: str, scheme: Scheme) -> tuple[str, str]:
+    if not tag:
+        raise TagError("a tag is empty; expected a label for every word", tag=tag)
+    if scheme == "plain":
+        return "O", ""  # no entities
+    parts = _split(tag)
+    if parts is None and scheme == "IO" and tag[1:] != "-":
+        return "I", tag
+    if parts is None:
+        _refuse(tag)
+    if parts[0] not in ("O", *_PREFIXES[scheme]):
+        expected = "/".join(f"{prefix}-" for prefix in _PREFIXES[scheme])
+        bare = ", or a bare type" if scheme == "IO" else ""
+        text = f"tag {tag!r} is not one of {scheme}; expected O or {expected} followed by a type{bare}"
+        raise TagError(f"{text}; {_ASK} to name another scheme", tag=tag)
+    return parts
+
+
+def _refuse(tag: str) -> NoReturn:
+    raise TagError(
+        f"tag {tag!r} belongs to no scheme; expected O or B-/I-/E-/S-/L-/U- followed by a type; "
+        "for words that carry labels and no entities give scheme=plain (--data.scheme)",
+        tag=tag,
+    )
+
+
+def _spans(read: Iterable[tuple[str, str]]) -> Iterator[Entity]:
+    before, type_before, start = "O", "", 0
+    for index, (prefix, type_) in enumerate(chain(read, [("O", "")])):
+        opens = prefix != "O" and (prefix in "BSU" or before in "OESLU" or type_ != type_before)
+        if before != "O" and (prefix == "O" or opens):
+            yield Entity(type_before, start, index)
+        if opens:
+            start = index
+        before, type_before = prefix, type_
+
+
+def _write(spans: Iterable[Entity], length: int, scheme: Scheme) -> list[str]:
+    tags = ["O"] * length
+    before = Entity("", 0, 0)
+    for entity in spans:
+        type_, start, end = entity
+        touches = type_ == before.type and start == before.end
+        tags[start:end] = [f"I-{type_}"] * (end - start)
+        if scheme not in ("IO", "IOB1") or (scheme == "IOB1" and touches):
+            tags[start] = f"B-{type_}"
+        if scheme in ("BIOES", "IOBES", "BILOU"):
+            last, single = "LU" if scheme == "BILOU" else "ES"
+            tags[end - 1] = f"{single if end - start == 1 else last}-{type_}"
+        before = entity
+    return tags
+
+
+def _decide(first: dict[str, str], opening: dict[str, str]) -> Scheme:
+    prefixes = first.keys() - {"O", ""}
+    # A part-of-speech set may hold a tag like "S-X"; an entity set that holds one has O, B- or I- beside it.
+    if "" in first and not (prefixes & {"B", "I"} or (prefixes and "O" in first)):
+        if "O" not in first:
+            return "plain"
+        raise InputError(
+            f"tags without prefix such as {first['']!r} stand beside O, so the schemes IO (entities) and "
+            f"plain (labels of words) both remain; {_ASK}"
+        )
+    if "" in first:
+        _refuse(first[""])
+    ends, lasts = sorted(prefixes & {"E", "S"}), sorted(prefixes & {"L", "U"})
+    if ends and lasts:
+        end, last = first[ends[0]], first[lasts[0]]
+        raise TagError(f"tag {end!r} is of BIOES and {last!r} is of BILOU; expected one scheme", tag=last)
+    if ends or lasts:
+        return "BIOES" if ends else "BILOU"
+    if not prefixes:
+        what = "every tag is O" if first else "there are no tags"
+        raise InputError(f"{what}, so the schemes IOB1, IOB2, BIOES, BILOU, IO and plain all remain; {_ASK}")
+    if len(opening) == 2:
+        raise InputError(
+            f"some entities open with B- ({opening['B']!r}), as in IOB2, and others with I- "
+            f"({opening['I']!r}), as in IOB1, so no scheme fits strictly; {_ASK}, "
+            "and ill-formed tags are then read as conlleval does"
+        )
+    if "B" not in prefixes:
+        raise InputError(
+            f"entities have I- tags only (such as {first['I']!r}), so the schemes IOB1 and IO both remain; {_ASK}"
+        )
+    return "IOB2" if "B" in opening else "IOB1"
