@@ -1,0 +1,173 @@
+"""Corpora: files or a Hub dataset, to a `DatasetDict` over one label list.
+
+Here the tags of the sources get their scheme, their labels and their ids. Where rows come from is for `sources`
+and `hub_dataset`; with them this is the only part that imports `datasets`. Knows nothing of tokenizers.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ner_lightning.errors import InputError
+from ner_lightning.hub_dataset import hub_tables
+from ner_lightning.quickstart import packaged
+from ner_lightning.sources import Source, content_key, files_of, from_file, from_table, no_progress_bars
+from ner_lightning.tags import Scheme, TagError, detect_scheme, is_entity_scheme, label_list, to_iob2
+
+if TYPE_CHECKING:
+    from datasets import Dataset, DatasetDict
+
+
+@dataclass(frozen=True)
+class Corpus:
+    """Sentences with their tags as ids.
+
+    Args:
+        splits: those of train, validation, test and predict that were given; columns `tokens`, `tags` (ids over
+            `labels`; absent in predict) and `document_id`.
+        labels: the names of the ids, IOB2 or plain.
+        scheme: the scheme in which the source spells its tags.
+        commit: the commit of the Hub dataset that was loaded; None for files.
+    """
+
+    splits: "DatasetDict"
+    labels: list[str]
+    scheme: Scheme
+    commit: str | None
+
+
+def load_corpus(
+    *,
+    dataset_name: str | None = None,
+    dataset_config_name: str | None = None,
+    dataset_revision: str | None = None,
+    train_file: str | Path | None = None,
+    validation_file: str | Path | None = None,
+    test_file: str | Path | None = None,
+    predict_file: str | Path | None = None,
+    text_column_name: str | int | None = None,
+    label_column_name: str | int | None = None,
+    labels: list[str] | None = None,
+    scheme: Scheme | None = None,
+) -> Corpus:
+    """Load a corpus from files or, where none is given, from a folder or a Hub dataset.
+
+    Args:
+        dataset_name: id of a Hub dataset, or a folder with train, validation and test files.
+        dataset_config_name: configuration of the Hub dataset.
+        dataset_revision: branch, tag or commit of the Hub dataset.
+        train_file: `.jsonl`, `.json`, `.parquet`, `.conllu`; any other suffix is CoNLL columns.
+        validation_file: the same for validation.
+        test_file: the same for test.
+        predict_file: the same, its tags unread.
+        text_column_name: name of the column with the words (default: tokens), or its number in CoNLL files
+            (default: 0; in `.conllu` 1).
+        label_column_name: name of the column with the tags (default: ner_tags, else tags or labels), or its
+            number in CoNLL files (default: -1; in `.conllu` 3).
+        labels: the label list, used as given; needed where the tags are numbers (names in the order of the
+            numbers) and where there is no train split.
+        scheme: the scheme of the tags (default: found from the tags).
+
+    Raises:
+        InputError: a source, a column, a row, a tag or a label cannot be used; says which and where.
+    """
+    from datasets import DatasetDict
+
+    if labels is not None and len(set(labels)) != len(labels):
+        raise InputError(f"labels: expected each label once, found {labels} (--data.labels)")
+    given = {"train": train_file, "validation": validation_file, "test": test_file, "predict": predict_file}
+    files = {split: Path(packaged(str(path))) for split, path in given.items() if path is not None}
+    if not files and dataset_name is not None and (folder := Path(packaged(dataset_name))).is_dir():
+        files = files_of(folder)
+    columns, commit = (text_column_name, label_column_name), None
+    if files:
+        sources = {split: from_file(path, *columns, labels, split != "predict") for split, path in files.items()}
+    elif dataset_name is not None:
+        tables, commit = hub_tables(dataset_name, dataset_config_name, dataset_revision)
+        sources = {split: from_table(table, *columns, labels, True) for split, table in tables.items()}
+    else:
+        raise InputError("no data: give --data.dataset_name, or --data.train_file and its siblings")
+    tagged = {split: source for split, source in sources.items() if split != "predict"}
+    if tagged:
+        if labels is None and "train" not in tagged:
+            raise InputError("no label list: give the train split (--data.train_file) or --data.labels")
+        reference = tagged.get("train") or next(iter(tagged.values()))
+        scheme = scheme or _scheme(reference)
+        labels = _labels(reference, labels, scheme)
+    else:
+        labels = labels or []
+        scheme = scheme or ("IOB2" if is_entity_scheme(labels) else "plain")
+    splits = DatasetDict()
+    for split, source in sources.items():
+        splits[split] = source.rows if split == "predict" else _with_ids(split, source, labels, scheme)
+    return Corpus(splits=splits, labels=labels, scheme=scheme, commit=commit)
+
+
+def _scheme(source: Source) -> Scheme:
+    if _distinct(source) <= {"O"}:
+        raise InputError(f"{source.name}: every tag is O; expected entities or labels (--data.label_column_name)")
+    try:
+        return detect_scheme(_sentences(source))
+    except TagError as error:
+        raise InputError(f"{_find(source, error.tag)}: {error}") from error
+    except InputError as error:
+        raise InputError(f"{source.name}: {error}") from error
+
+
+def _labels(source: Source, labels: list[str] | None, scheme: Scheme) -> list[str]:
+    """Labels given stand as they are, unless they spell another scheme: the ids of a corpus are IOB2 or plain."""
+    if labels is not None and (scheme == "plain" or is_entity_scheme(labels)):
+        return labels
+    names = labels or source.declared or sorted(_distinct(source))
+    try:
+        return label_list(label for name in names for label in to_iob2([name], scheme=scheme))
+    except TagError as error:
+        raise InputError(f"{_find(source, error.tag)}: {error}") from error
+
+
+def _with_ids(split: str, source: Source, labels: list[str], scheme: Scheme) -> "Dataset":
+    from datasets import ClassLabel, Features, List
+
+    ids = {label: index for index, label in enumerate(labels)}
+
+    def convert(batch: dict[str, list[Any]], rows: list[int]) -> dict[str, list[list[int]]]:
+        return {"tags": [to_ids(row, tags) for row, tags in zip(rows, batch["tags"], strict=True)]}
+
+    def to_ids(row: int, tags: list[str]) -> list[int]:
+        try:
+            converted = to_iob2(tags, scheme=scheme)
+        except TagError as error:
+            raise InputError(f"{source.place(row, tags.index(error.tag))}: {error}") from error
+        for word, label in enumerate(converted):
+            if label not in ids:
+                raise InputError(
+                    f"{source.place(row, word)}: label {label} of the {split} split is not in the label list "
+                    f"{', '.join(labels)}; the list comes from the train split or --data.labels"
+                )
+        return [ids[label] for label in converted]
+
+    with no_progress_bars():
+        return source.rows.map(
+            convert,
+            batched=True,
+            with_indices=True,
+            features=Features({**source.rows.features, "tags": List(ClassLabel(names=labels))}),
+            new_fingerprint=content_key(source.key, labels, scheme),
+        )
+
+
+def _sentences(source: Source) -> Iterator[list[str]]:
+    for table in source.rows.select_columns("tags").with_format("arrow").iter(1000):
+        yield from table["tags"].to_pylist()
+
+
+def _distinct(source: Source) -> set[str]:
+    return {tag for tags in _sentences(source) for tag in tags}
+
+
+def _find(source: Source, tag: str) -> str:
+    """The place of the first word with a tag; the source itself where it is declared and no word has it."""
+    places = ((row, tags.index(tag)) for row, tags in enumerate(_sentences(source)) if tag in tags)
+    first = next(places, None)
+    return source.name if first is None else source.place(*first)

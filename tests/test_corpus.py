@@ -1,0 +1,707 @@
+"""Corpora from files and from the fake Hub, through the real `datasets` and the real Hub client."""
+
+import io
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+
+from ner_lightning import conll
+from ner_lightning.corpus import load_corpus
+from ner_lightning.errors import InputError
+
+pytestmark = pytest.mark.usefixtures("caches")
+
+LABELS = ["O", "B-LOC", "I-LOC", "B-MISC", "I-MISC", "B-ORG", "I-ORG", "B-PER", "I-PER"]
+# Another order than ours, as the sets on the Hub have.
+DECLARED = ["O", "B-PER", "I-PER", "B-ORG", "I-ORG", "B-LOC", "I-LOC", "B-MISC", "I-MISC"]
+IOB1 = "Mira I-PER\nToll B-PER\nsleeps O\n\nSorn I-LOC\n"
+
+
+@pytest.fixture
+def write(tmp_path):
+    def _write(name, text):
+        path = tmp_path / name
+        path.write_text(text, encoding="utf-8")
+        return path
+
+    return _write
+
+
+def jsonl(*rows):
+    return "".join(json.dumps(row) + "\n" for row in rows)
+
+
+def rows_of(*sentences, **columns):
+    """Columns of a table from sentences like "Mira/B-PER sleeps/O"; the tags as numbers of `DECLARED`."""
+    pairs = [[word.rsplit("/", 1) for word in sentence.split()] for sentence in sentences]
+    return {
+        "tokens": [[word for word, _ in pair] for pair in pairs],
+        "ner_tags": [[DECLARED.index(tag) for _, tag in pair] for pair in pairs],
+        **columns,
+    }
+
+
+def parquet(rows, *, names=DECLARED):
+    import datasets
+
+    tag = datasets.ClassLabel(names=names) if names else datasets.Value("int64")
+    features = {"tokens": datasets.List(datasets.Value("string")), "ner_tags": datasets.List(tag)}
+    extra = {name: datasets.Value("int64") for name in rows if name not in features}
+    file = io.BytesIO()
+    datasets.Dataset.from_dict(rows, features=datasets.Features({**features, **extra})).to_parquet(file)
+    return file.getvalue()
+
+
+TRAIN = rows_of("Mira/B-PER sleeps/O", "Lake/B-LOC Sorn/I-LOC froze/O", "Quill/B-ORG won/O")
+VALIDATION = rows_of("Edda/B-PER left/O", "Tarnby/B-LOC")
+
+
+def names(corpus, split="train"):
+    return [[corpus.labels[tag] for tag in tags] for tags in corpus.splits[split]["tags"]]
+
+
+# Files.
+
+
+def test_conll_files_become_words_tag_ids_and_documents(conll_files):
+    corpus = load_corpus(
+        train_file=str(conll_files / "train.conll"),
+        validation_file=str(conll_files / "validation.conll"),
+        test_file=str(conll_files / "test.conll"),
+    )
+    assert corpus.splits.num_rows == {"train": 4, "validation": 2, "test": 2}
+    assert (corpus.labels, corpus.scheme, corpus.commit) == (LABELS, "IOB2", None)
+    assert corpus.splits["train"].column_names == ["tokens", "tags", "document_id"]
+    assert corpus.splits["train"][0]["tokens"] == ["Mira", "Toll", "visited", "Arvenholm", "."]
+    assert names(corpus)[0] == ["B-PER", "I-PER", "O", "B-LOC", "O"]
+    assert corpus.splits["train"]["document_id"][:] == [0, 0, 1, 1]
+    assert corpus.splits["test"].features["tags"].feature.names == LABELS
+
+
+def test_a_folder_as_dataset_name_gives_its_splits(conll_files):
+    corpus = load_corpus(dataset_name=str(conll_files))
+    assert corpus.splits.num_rows == {"train": 4, "validation": 2, "test": 2}
+
+
+def test_files_replace_the_dataset_name_altogether(conll_files, write):
+    corpus = load_corpus(dataset_name=str(conll_files), train_file=write("t.conll", IOB1))
+    assert corpus.splits.num_rows == {"train": 2}
+
+
+def test_other_schemes_become_iob2(write):
+    corpus = load_corpus(train_file=write("t.conll", IOB1))
+    assert corpus.scheme == "IOB1"
+    assert names(corpus) == [["B-PER", "B-PER", "O"], ["B-LOC"]]
+
+
+def test_a_given_scheme_is_not_questioned(write):
+    path = write("t.conll", "Mira I-PER\nToll I-PER\nsleeps O\n")
+    assert names(load_corpus(train_file=path, scheme="IO")) == [["B-PER", "I-PER", "O"]]
+
+
+def test_every_split_is_read_in_the_scheme_of_train(write):
+    validation = write("v.conll", "Edda I-PER\n")
+    corpus = load_corpus(train_file=write("t.conll", IOB1), validation_file=validation)
+    assert names(corpus, "validation") == [["B-PER"]]
+
+
+@pytest.mark.parametrize(("column", "labels"), [("1", ["NNP", "VBD"]), (2, ["O", "B-NP", "I-NP", "B-VP", "I-VP"])])
+def test_columns_of_conll_files_go_by_number(write, column, labels):
+    path = write("t.conll", "Mira NNP I-NP B-PER\nslept VBD B-VP O\n")
+    assert (
+        load_corpus(train_file=path, label_column_name=column, scheme=None if column == "1" else "IOB1").labels
+        == labels
+    )
+
+
+def test_conllu_gives_form_and_upos(write):
+    text = "# newdoc\n1\tMira\tmira\tPROPN\n2-3\tdon't\t_\t_\n2\tdo\tdo\tAUX\n3\tn't\tnot\tPART\n"
+    corpus = load_corpus(train_file=write("t.conllu", text))
+    assert (corpus.scheme, corpus.labels) == ("plain", ["AUX", "PART", "PROPN"])
+    assert corpus.splits["train"]["tokens"][:] == [["Mira", "do", "n't"]]
+
+
+def test_jsonl_with_text_tags_and_empty_sentences(write):
+    rows = [
+        {"tokens": ["Mira", "sleeps"], "ner_tags": ["B-PER", "O"]},
+        {"tokens": [], "ner_tags": []},
+        {"tokens": ["Sorn"], "ner_tags": ["B-LOC"]},
+    ]
+    corpus = load_corpus(train_file=write("t.jsonl", jsonl(*rows) + "\n"))
+    assert names(corpus) == [["B-PER", "O"], [], ["B-LOC"]]
+    assert corpus.splits["train"]["tokens"][1] == []
+    assert corpus.splits["train"]["document_id"][:] == [0, 1, 2]
+
+
+def test_document_ids_of_a_table_are_kept_and_names_of_documents_numbered(write):
+    rows = [{"tokens": ["Mira"], "ner_tags": ["B-PER"], "document_id": i} for i in (7, 7, 9)]
+    assert load_corpus(train_file=write("t.jsonl", jsonl(*rows))).splits["train"]["document_id"][:] == [7, 7, 9]
+    rows = [{"tokens": ["Mira"], "ner_tags": ["B-PER"], "document_id": i} for i in ("b", "a", "b")]
+    assert load_corpus(train_file=write("u.jsonl", jsonl(*rows))).splits["train"]["document_id"][:] == [0, 1, 0]
+
+
+def test_numbers_get_their_names_from_labels(write):
+    path = write("t.jsonl", jsonl({"tokens": ["Mira", "Toll"], "ner_tags": [1, 2]}))
+    corpus = load_corpus(train_file=path, labels=DECLARED)
+    assert corpus.labels == DECLARED
+    assert corpus.splits["train"]["tags"][:] == [[1, 2]]
+
+
+def test_number_names_of_another_scheme_become_iob2(write):
+    path = write("t.jsonl", jsonl({"tokens": ["Mira", "Toll", "Edda"], "ner_tags": [1, 2, 3]}))
+    corpus = load_corpus(train_file=path, labels=["O", "B-PER", "E-PER", "S-PER"])
+    assert (corpus.scheme, corpus.labels) == ("BIOES", ["O", "B-PER", "I-PER"])
+    assert names(corpus) == [["B-PER", "I-PER", "B-PER"]]
+
+
+@pytest.mark.parametrize("column", ["tags", "labels"])
+def test_the_only_candidate_is_the_label_column(write, column):
+    path = write("t.json", jsonl({"tokens": ["Mira"], column: ["B-PER"]}))
+    assert load_corpus(train_file=path).labels == ["O", "B-PER", "I-PER"]
+
+
+def test_parquet_with_declared_labels_orders_them_as_ever(tmp_path):
+    (tmp_path / "train.parquet").write_bytes(parquet(TRAIN))
+    corpus = load_corpus(dataset_name=str(tmp_path))
+    assert corpus.labels == LABELS  # MISC is declared, though no word has it
+    assert names(corpus)[1] == ["B-LOC", "I-LOC", "O"]
+
+
+def test_labels_are_used_in_the_order_given(conll_files):
+    corpus = load_corpus(test_file=conll_files / "test.conll", labels=DECLARED)
+    assert corpus.labels == DECLARED
+    assert names(corpus, "test")[0] == ["B-PER", "I-PER", "O", "B-LOC", "O"]
+
+
+def test_the_predict_split_needs_no_tags_and_no_labels(write):
+    path = write("p.conll", "Mira\nsleeps\n\nSorn\n")
+    corpus = load_corpus(predict_file=path)
+    assert corpus.splits["predict"].column_names == ["tokens", "document_id"]
+    assert corpus.labels == []
+
+
+def test_the_packaged_sample_loads_by_name():
+    from ner_lightning.quickstart import FOLDER
+
+    if not (FOLDER / "train.conll").exists():
+        pytest.skip("the sample corpus is not there yet")
+    assert set(load_corpus(dataset_name="ner_lightning/quickstart").splits) >= {"train", "validation"}
+
+
+# The cache.
+
+
+def test_a_file_is_read_again_only_when_its_content_changes(write, monkeypatch):
+    read = []
+    real = conll.read_sentences
+    monkeypatch.setattr(conll, "read_sentences", lambda path, **columns: read.append(path) or real(path, **columns))
+    path = write("t.conll", "Mira B-PER\n")
+    load_corpus(train_file=path)
+    load_corpus(train_file=write("same.conll", "Mira B-PER\n"))
+    assert read == [path]
+    write("t.conll", "Sorn B-LOC\n")
+    assert load_corpus(train_file=path).labels == ["O", "B-LOC", "I-LOC"]
+    assert read == [path, path]
+
+
+def test_other_options_are_noticed(write):
+    path = write("t.conll", "Mira NNP B-PER\nsleeps VBZ O\n")
+    assert load_corpus(train_file=path).labels == ["O", "B-PER", "I-PER"]
+    assert load_corpus(train_file=path, label_column_name=1).labels == ["NNP", "VBZ"]
+
+
+def test_other_labels_and_another_scheme_give_other_ids(write):
+    path = write("t.conll", "Mira B-PER\nToll I-PER\n\nSorn B-PER\n")
+    assert load_corpus(train_file=path).splits["train"]["tags"][:] == [[1, 2], [1]]
+    labels = ["I-PER", "B-PER", "O"]
+    assert load_corpus(train_file=path, labels=labels).splits["train"]["tags"][:] == [[1, 0], [1]]
+    plain = load_corpus(train_file=path, scheme="plain", labels=labels[::-1])
+    assert plain.splits["train"]["tags"][:] == [[1, 2], [1]]
+    path = write("t.conll", "Mira I-PER\nToll I-PER\n")
+    for scheme, ids in (("plain", [[0, 0]]), ("IOB2", [[1, 0]])):
+        assert load_corpus(train_file=path, scheme=scheme, labels=labels).splits["train"]["tags"][:] == ids
+
+
+def test_a_malformed_file_leaves_nothing_half_written(write, caches):
+    path = write("t.conll", "Mira B-PER\n" * 3000 + "Toll\n")
+    with pytest.raises(InputError, match=r"t\.conll:3001: expected 2 columns"):
+        load_corpus(train_file=path)
+    assert not list(caches.rglob("*.arrow")) + list(caches.rglob("*incomplete*/"))
+
+
+def test_nothing_is_shown_while_files_are_read(write, capfd):
+    load_corpus(train_file=write("t.conll", IOB1))
+    assert capfd.readouterr() == ("", "")
+
+
+def test_two_processes_read_a_file_at_the_same_time(conll_files, tmp_path):
+    code = (
+        "import sys; from ner_lightning.corpus import load_corpus;"
+        "print(load_corpus(dataset_name=sys.argv[1]).splits.num_rows)"
+    )
+    environment = {**os.environ, "HF_DATASETS_CACHE": str(tmp_path / "both"), "OMP_NUM_THREADS": "1"}
+    processes = [
+        subprocess.Popen(
+            [sys.executable, "-c", code, str(conll_files)], env=environment, stdout=-1, stderr=-1, text=True
+        )
+        for _ in range(2)
+    ]
+    for process in processes:
+        out, err = process.communicate(timeout=60)
+        assert (process.returncode, out, err) == (0, "{'train': 4, 'validation': 2, 'test': 2}\n", "")
+
+
+# What a user may get wrong in files.
+
+
+def test_no_source():
+    with pytest.raises(InputError, match=r"no data: give --data.dataset_name, or --data.train_file"):
+        load_corpus()
+
+
+def test_a_file_that_is_not_there(tmp_path):
+    with pytest.raises(InputError, match=r"x\.jsonl: no such file"):
+        load_corpus(train_file=tmp_path / "x.jsonl")
+
+
+def test_a_directory_for_a_file(tmp_path):
+    with pytest.raises(InputError, match="expected a file, found a directory"):
+        load_corpus(train_file=tmp_path)
+
+
+def test_a_file_that_cannot_be_read(write, monkeypatch):
+    path = write("t.conll", IOB1)
+
+    def refuse(*_):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(type(path), "open", refuse)
+    with pytest.raises(InputError, match=r"t\.conll: cannot be read: Permission denied"):
+        load_corpus(train_file=path)
+
+
+def test_a_folder_without_files_of_splits(tmp_path):
+    with pytest.raises(InputError, match="expected files named train, validation or test with a suffix of"):
+        load_corpus(dataset_name=str(tmp_path))
+
+
+def test_a_folder_with_two_files_for_a_split(write, tmp_path):
+    write("dev.conll", IOB1)
+    write("validation.jsonl", "")
+    with pytest.raises(InputError, match=r"one file for validation, found validation\.jsonl, dev\.conll"):
+        load_corpus(dataset_name=str(tmp_path))
+
+
+def test_a_name_for_a_column_of_a_conll_file(write):
+    with pytest.raises(InputError, match=r"expected the number of a column in label_column_name, found 'ner'"):
+        load_corpus(train_file=write("t.conll", IOB1), label_column_name="ner")
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"text_column_name": "words"}, r"expected a column words, found tokens, tags, labels"),
+        ({"label_column_name": 1}, r"expected a column 1, found tokens, tags, labels"),
+        ({}, r"expected a column ner_tags or tags or labels, found tokens, tags, labels \(--data.label_column_name\)"),
+    ],
+)
+def test_columns_of_tables_that_are_not_there(write, options, message):
+    path = write("t.jsonl", jsonl({"tokens": ["Mira"], "tags": ["B-PER"], "labels": ["X"]}))
+    with pytest.raises(InputError, match=message):
+        load_corpus(train_file=path, **options)
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ('["Mira"]', r"t\.jsonl:3: expected a JSON object, found"),
+        ('{"tokens": ["Mi', r"t\.jsonl:3: expected a JSON object, found"),
+        ('{"tokens": "Mira", "ner_tags": ["O"]}', r"t\.jsonl:3: expected a list of words in tokens, found 'Mira'"),
+        ('{"tokens": [null], "ner_tags": ["O"]}', r"t\.jsonl:3: expected a list of words in tokens"),
+        ('{"tokens": ["Mira"]}', r"t\.jsonl:3: expected a list of 1 tags in ner_tags, found None"),
+        ('{"tokens": ["Mira"], "ner_tags": []}', r"t\.jsonl:3: expected a list of 1 tags in ner_tags, found \[\]"),
+        ('{"tokens": ["Mira"], "ner_tags": [0.5]}', r"t\.jsonl:3: expected tags in ner_tags, as text or numbers"),
+        ('{"tokens": ["Mira"], "ner_tags": [1]}', r"t\.jsonl:3: the tags in ner_tags are numbers without names"),
+    ],
+)
+def test_malformed_rows_are_named_by_line(write, line, message):
+    good = json.dumps({"tokens": ["Mira"], "ner_tags": ["B-PER"]})
+    with pytest.raises(InputError, match=message):
+        load_corpus(train_file=write("t.jsonl", f"{good}\n\n{line}\n"))
+
+
+@pytest.mark.parametrize("tag", [-1, 9])
+def test_a_number_that_has_no_name(write, tag):
+    path = write("t.jsonl", jsonl({"tokens": ["Mira"], "ner_tags": [tag]}))
+    with pytest.raises(InputError, match=rf"t\.jsonl:1: expected a tag from 0 to 8 in ner_tags, found {tag}"):
+        load_corpus(train_file=path, labels=DECLARED)
+
+
+def test_a_json_file_without_rows(write):
+    with pytest.raises(InputError, match=r"t\.json: expected a JSON object on each line, found none"):
+        load_corpus(train_file=write("t.json", "\n"))
+
+
+def test_a_parquet_file_that_is_none(write):
+    with pytest.raises(InputError, match=r"t\.parquet: expected a parquet file"):
+        load_corpus(train_file=write("t.parquet", "Mira"))
+
+
+def test_a_parquet_file_without_rows(tmp_path):
+    (tmp_path / "train.parquet").write_bytes(parquet({"tokens": [], "ner_tags": []}))
+    with pytest.raises(InputError, match=r"train\.parquet: expected rows, found none"):
+        load_corpus(dataset_name=str(tmp_path))
+
+
+def test_a_repeated_label(write):
+    with pytest.raises(InputError, match=r"labels: expected each label once, found \['O', 'O'\]"):
+        load_corpus(train_file=write("t.conll", IOB1), labels=["O", "O"])
+
+
+def test_no_train_split_and_no_labels(conll_files):
+    with pytest.raises(InputError, match=r"no label list: give the train split .* or --data\.labels"):
+        load_corpus(test_file=conll_files / "test.conll", predict_file=conll_files / "train.conll")
+
+
+@pytest.mark.parametrize("labels", [None, LABELS])
+def test_a_train_split_that_is_all_o(write, labels):
+    with pytest.raises(InputError, match=r"t\.conll: every tag is O; expected entities or labels"):
+        load_corpus(train_file=write("t.conll", "Mira O\nsleeps O\n"), labels=labels)
+
+
+def test_a_tag_of_no_scheme(write):
+    path = write("t.conll", "Mira B-PER\nsleeps O\n\nSorn LOC\n")
+    with pytest.raises(InputError, match=r"t\.conll:4: tag 'LOC' belongs to no scheme"):
+        load_corpus(train_file=path)
+
+
+def test_a_tag_of_no_scheme_in_another_split(write):
+    validation = write("v.conll", "-DOCSTART- O\n\nEdda B-PER\n\nleft O\nSorn LOC\n")
+    with pytest.raises(InputError, match=r"v\.conll:6: tag 'LOC' belongs to no scheme"):
+        load_corpus(train_file=write("t.conll", "Mira B-PER\n"), validation_file=validation)
+
+
+def test_a_tag_that_the_given_scheme_lacks(write):
+    path = write("t.conll", "Mira B-PER\nToll E-PER\n")
+    with pytest.raises(InputError, match=r"t\.conll:2: tag 'E-PER' is not one of IOB2"):
+        load_corpus(train_file=path, scheme="IOB2")
+
+
+def test_tags_that_cannot_decide_the_scheme(write):
+    with pytest.raises(InputError, match=r"t\.conll: .*IOB1 and IO both remain"):
+        load_corpus(train_file=write("t.conll", "Mira I-PER\nsleeps O\n"))
+
+
+def test_a_label_that_only_another_split_has(write):
+    validation = write("v.conll", "Edda B-PER\n\nin O\nTarnby B-LOC\n")
+    with pytest.raises(
+        InputError, match=r"v\.conll:4: label B-LOC of the validation split is not in the label list O, B-PER"
+    ):
+        load_corpus(train_file=write("t.conll", "Mira B-PER\n"), validation_file=validation)
+
+
+def test_a_label_that_the_given_list_lacks(write):
+    with pytest.raises(
+        InputError, match=r"t\.conll:2: label I-PER of the train split is not in the label list O, B-PER;"
+    ):
+        load_corpus(train_file=write("t.conll", "Mira B-PER\nToll I-PER\n"), labels=["O", "B-PER"])
+
+
+def test_given_labels_that_the_scheme_cannot_spell(write):
+    path = write("t.conll", "Mira S-PER\nToll O\n")
+    with pytest.raises(InputError, match=r"t\.conll: tag 'PER' belongs to no scheme"):
+        load_corpus(train_file=path, labels=["O", "PER"])
+
+
+# The Hub.
+
+
+@pytest.fixture
+def mini(hub):
+    hub.add_repo(
+        "dataset",
+        "user/mini",
+        {
+            "data/train-00000-of-00001.parquet": parquet(TRAIN),
+            "data/validation-00000-of-00001.parquet": parquet(VALIDATION),
+        },
+    )
+    return hub
+
+
+def head(hub, name="user/mini", ref="main"):
+    return hub.repo("dataset", name).refs[ref]
+
+
+@pytest.fixture
+def offline(monkeypatch):
+    def _offline():
+        import datasets
+        from huggingface_hub import constants
+
+        monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+        monkeypatch.setattr(datasets.config, "HF_HUB_OFFLINE", True)
+
+    return _offline
+
+
+def test_a_hub_dataset_records_its_commit(mini):
+    corpus = load_corpus(dataset_name="user/mini")
+    assert corpus.commit == head(mini)
+    assert (corpus.labels, corpus.scheme) == (LABELS, "IOB2")
+    assert corpus.splits.num_rows == {"train": 3, "validation": 2}
+    assert names(corpus, "validation") == [["B-PER", "O"], ["B-LOC"]]
+
+
+def test_the_revision_asked_for_is_loaded_not_the_last_one_cached(mini):
+    first = head(mini)
+    load_corpus(dataset_name="user/mini")
+    mini.add_repo("dataset", "user/mini", {"data/train-00000-of-00001.parquet": parquet(VALIDATION)})
+    assert load_corpus(dataset_name="user/mini").splits["train"].num_rows == 2
+    corpus = load_corpus(dataset_name="user/mini", dataset_revision=first)
+    assert (corpus.commit, corpus.splits["train"].num_rows) == (first, 3)
+
+
+@pytest.mark.parametrize("alias", ["dev", "valid"])
+def test_other_names_of_the_validation_split(hub, alias):
+    hub.add_repo(
+        "dataset", "user/other", {"data/train.parquet": parquet(TRAIN), f"data/{alias}.parquet": parquet(VALIDATION)}
+    )
+    readme = (
+        "---\nconfigs:\n- config_name: default\n  data_files:\n"
+        f"  - split: train\n    path: data/train.parquet\n  - split: {alias}\n    path: data/{alias}.parquet\n---\n"
+    )
+    hub.add_repo("dataset", "user/other", {"README.md": readme.encode()})
+    assert load_corpus(dataset_name="user/other").splits.num_rows == {"train": 3, "validation": 2}
+
+
+def configs(hub):
+    files = {
+        f"{name}/{split}.parquet": parquet(rows)
+        for name, rows in (("en", TRAIN), ("de", VALIDATION))
+        for split in ("train",)
+    }
+    readme = "---\nconfigs:\n" + "".join(
+        f"- config_name: {name}\n  data_files:\n  - split: train\n    path: {name}/train.parquet\n"
+        for name in ("en", "de")
+    )
+    hub.add_repo("dataset", "user/two", {**files, "README.md": f"{readme}---\n".encode()})
+
+
+def test_a_configuration(hub):
+    configs(hub)
+    assert load_corpus(dataset_name="user/two", dataset_config_name="de").splits.num_rows == {"train": 2}
+
+
+def test_a_configuration_that_is_not_there(hub):
+    configs(hub)
+    with pytest.raises(InputError, match="user/two has no configuration fr; expected one of en, de"):
+        load_corpus(dataset_name="user/two", dataset_config_name="fr")
+
+
+def test_a_configuration_to_choose(hub):
+    configs(hub)
+    with pytest.raises(InputError, match="user/two has several configurations; give one of en, de"):
+        load_corpus(dataset_name="user/two")
+
+
+def test_a_configuration_of_a_dataset_without_any(mini):
+    with pytest.raises(InputError, match="user/mini has no configuration fr; expected one of default"):
+        load_corpus(dataset_name="user/mini", dataset_config_name="fr")
+
+
+def converted(hub, **rows):
+    files = {
+        f"{name}/{split}/0000.parquet": parquet(table)
+        for name, table in rows.items()
+        for split in ("train", "validation")
+    }
+    hub.add_repo("dataset", "user/scripted", {"scripted.py": b"# a loading script\n"})
+    hub.add_repo("dataset", "user/scripted", files, ref="refs/convert/parquet")
+
+
+CONVERTED = "refs/convert/parquet"
+
+
+def test_the_converted_branch_of_a_script_dataset(hub):
+    converted(hub, only=TRAIN)
+    corpus = load_corpus(dataset_name="user/scripted", dataset_revision=CONVERTED)
+    assert (corpus.commit, corpus.splits["train"].num_rows) == (head(hub, "user/scripted", CONVERTED), 3)
+
+
+def test_the_converted_branch_keeps_configurations_apart(hub):
+    converted(hub, one=TRAIN, two=VALIDATION)
+    corpus = load_corpus(dataset_name="user/scripted", dataset_revision=CONVERTED, dataset_config_name="two")
+    assert corpus.splits["train"].num_rows == 2
+    with pytest.raises(InputError, match="user/scripted has several configurations; give one of one, two"):
+        load_corpus(dataset_name="user/scripted", dataset_revision=CONVERTED)
+
+
+def test_a_script_dataset_says_which_revision_to_use(hub):
+    converted(hub, only=TRAIN)
+    with pytest.raises(
+        InputError, match=r"--data\.dataset_name=user/scripted --data\.dataset_revision=refs/convert/parquet"
+    ):
+        load_corpus(dataset_name="user/scripted")
+
+
+def test_a_script_dataset_is_not_answered_from_an_older_cached_copy(mini):
+    load_corpus(dataset_name="user/mini")
+    mini.add_repo("dataset", "user/mini", {"mini.py": b"# a loading script\n"})
+    with pytest.raises(InputError, match="user/mini no longer loads"):
+        load_corpus(dataset_name="user/mini")
+
+
+def test_a_known_script_dataset_names_its_successor(hub):
+    hub.add_repo("dataset", "eriktks/conll2003", {"conll2003.py": b"# a loading script\n"})
+    with pytest.raises(InputError, match=r"eriktks/conll2003 no longer loads.*--data\.dataset_name=lhoestq/conll2003$"):
+        load_corpus(dataset_name="eriktks/conll2003")
+
+
+@pytest.mark.parametrize(
+    ("name", "instead"),
+    [
+        ("conll2003", "--data.dataset_name=lhoestq/conll2003$"),
+        ("wnut_17", "--data.dataset_name=leondz/wnut_17 --data.dataset_revision=refs/convert/parquet$"),
+    ],
+)
+def test_ids_of_former_times_are_answered_without_network(name, instead):
+    with pytest.raises(InputError, match=f"dataset {name} no longer loads.*{instead}"):
+        load_corpus(dataset_name=name)
+
+
+@pytest.mark.parametrize(
+    "name", ["mini", "./corpora/mine", "/corpora/mine", "corpora/mine/", "a/b/c", "~/mine", "../x"]
+)
+def test_a_name_that_is_no_id_and_no_folder(name):
+    with pytest.raises(InputError, match="expected an id like lhoestq/conll2003 or an existing folder"):
+        load_corpus(dataset_name=name)
+
+
+def test_an_unknown_id(hub):
+    with pytest.raises(InputError, match="user/nothing: the Hub shows no such dataset"):
+        load_corpus(dataset_name="user/nothing")
+
+
+@pytest.mark.parametrize("path", ["/api/datasets/user/mini", "/resolve/"])  # its page, or only its files
+def test_a_gated_dataset(mini, path):
+    mini.fail("*", path, 403, headers={"X-Error-Code": "GatedRepo"})
+    with pytest.raises(InputError, match="user/mini is gated: accept its terms on the Hub"):
+        load_corpus(dataset_name="user/mini")
+
+
+def test_an_unknown_revision(mini):
+    with pytest.raises(InputError, match="user/mini has no revision v9; expected a branch, tag or commit"):
+        load_corpus(dataset_name="user/mini", dataset_revision="v9")
+
+
+def test_a_dataset_without_known_splits(hub):
+    hub.add_repo("dataset", "user/other", {"extra.parquet": parquet(TRAIN)})
+    readme = "---\nconfigs:\n- config_name: default\n  data_files:\n  - split: extra\n    path: extra.parquet\n---\n"
+    hub.add_repo("dataset", "user/other", {"README.md": readme.encode()})
+    with pytest.raises(InputError, match="user/other: expected a split train, validation or test, found extra"):
+        load_corpus(dataset_name="user/other")
+
+
+def test_a_dataset_that_does_not_load(hub):
+    hub.add_repo("dataset", "user/empty", {"notes.md": b"nothing\n"})
+    with pytest.raises(InputError, match=f"user/empty does not load at commit {head(hub, 'user/empty')}: "):
+        load_corpus(dataset_name="user/empty")
+
+
+def test_a_dataset_with_a_broken_card(mini):
+    card = b"---\nconfigs:\n- config_name: default\n  data_files: 3\n---\n"
+    mini.add_repo("dataset", "user/mini", {"README.md": card})
+    with pytest.raises(InputError, match=r"user/mini does not load at commit .*: Expected data_files in YAML"):
+        load_corpus(dataset_name="user/mini")
+
+
+def test_datasets_falling_back_to_its_cache_is_an_error(mini):
+    first = head(mini)
+    load_corpus(dataset_name="user/mini")
+    mini.add_repo("dataset", "user/mini", {"data/train-00000-of-00001.parquet": parquet(VALIDATION)})
+    mini.fail("GET", "/tree/", 403, times=99)
+    with pytest.raises(InputError, match=f"does not load at commit {head(mini)}; the cache holds commit {first}"):
+        load_corpus(dataset_name="user/mini")
+
+
+def test_hub_errors_name_the_row(hub):
+    rows = rows_of("Edda/B-PER", "left/O Velan/B-MISC")
+    plain = rows_of("Mira/B-PER sleeps/O")
+    few = [name for name in DECLARED if "MISC" not in name]
+    hub.add_repo("dataset", "user/mini", {"data/train.parquet": parquet(plain), "data/test.parquet": parquet(rows)})
+    with pytest.raises(InputError, match="user/mini, test split, row 1: label B-MISC of the test split is not in"):
+        load_corpus(dataset_name="user/mini", labels=few)
+
+
+def test_numbers_on_the_hub_need_labels(hub):
+    hub.add_repo("dataset", "user/mini", {"data/train.parquet": parquet(TRAIN, names=None)})
+    with pytest.raises(
+        InputError, match="user/mini, train split, row 0: the tags in ner_tags are numbers without names"
+    ):
+        load_corpus(dataset_name="user/mini")
+    assert names(load_corpus(dataset_name="user/mini", labels=DECLARED))[0] == ["B-PER", "O"]
+
+
+def test_declared_labels_of_no_scheme(hub):
+    hub.add_repo("dataset", "user/mini", {"data/train.parquet": parquet(TRAIN, names=[*DECLARED, "MORE"])})
+    with pytest.raises(InputError, match="user/mini, train split: tag 'MORE' belongs to no scheme"):
+        load_corpus(dataset_name="user/mini")
+
+
+# Without network.
+
+
+def test_no_network_says_what_can_be_used():
+    with pytest.raises(InputError, match=r"found 0; without network use files .*ner_lightning/quickstart"):
+        load_corpus(dataset_name="user/mini")  # HF_HUB_OFFLINE is set
+
+
+def test_a_hub_that_does_not_answer(mini):
+    load_corpus(dataset_name="user/mini")
+    mini.fail("GET", "/api/datasets/user/mini", None, times=99)
+    cached = rf"HF_HUB_OFFLINE=1 with a cached copy \(default at {head(mini)}\)"
+    with pytest.raises(InputError, match=f"the Hub cannot be reached .*without network use {cached}"):
+        load_corpus(dataset_name="user/mini")
+
+
+def test_offline_takes_the_cached_copy(mini, offline):
+    online = load_corpus(dataset_name="user/mini")
+    requests = len(mini.requests)
+    offline()
+    corpus = load_corpus(dataset_name="user/mini")
+    assert (corpus.commit, corpus.labels) == (online.commit, online.labels)
+    assert corpus.splits["train"][:] == online.splits["train"][:]
+    assert len(mini.requests) == requests
+
+
+def test_offline_keeps_revisions_apart(mini, offline):
+    first = head(mini)
+    load_corpus(dataset_name="user/mini", dataset_revision=first)
+    mini.add_repo("dataset", "user/mini", {"data/train-00000-of-00001.parquet": parquet(VALIDATION)})
+    load_corpus(dataset_name="user/mini")
+    offline()
+    assert load_corpus(dataset_name="user/mini").splits["train"].num_rows == 2
+    assert load_corpus(dataset_name="user/mini", dataset_revision=first).splits["train"].num_rows == 3
+    with pytest.raises(InputError, match=r"expected one cached copy of any configuration at v9, .* found 0"):
+        load_corpus(dataset_name="user/mini", dataset_revision="v9")
+
+
+def test_offline_finds_the_converted_branch(hub, offline):
+    converted(hub, only=TRAIN)
+    online = load_corpus(dataset_name="user/scripted", dataset_revision=CONVERTED)
+    offline()
+    assert load_corpus(dataset_name="user/scripted", dataset_revision=CONVERTED).commit == online.commit
+
+
+def test_offline_does_not_choose_a_configuration(hub, offline):
+    configs(hub)
+    for name in ("en", "de"):
+        load_corpus(dataset_name="user/two", dataset_config_name=name)
+    offline()
+    assert load_corpus(dataset_name="user/two", dataset_config_name="de").splits["train"].num_rows == 2
+    with pytest.raises(InputError, match=r"expected one cached copy of any configuration at main, .* found 2"):
+        load_corpus(dataset_name="user/two")
