@@ -1,0 +1,321 @@
+"""The LightningDataModule: from a corpus to ready loaders of padded batches, for any labels on words.
+
+It joins `corpus` (rows), `pretrained` (tokenizer), `encoding` (windows) and `sampling` (order of the batches), and
+knows nothing of the model that is trained: `labels` is all that one needs of it.
+"""
+
+import hashlib
+import json
+import os
+from collections import Counter
+from functools import cached_property
+from itertools import accumulate
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import torch
+from lightning.pytorch import LightningDataModule
+from torch.utils.data import DataLoader
+
+from ner_lightning.corpus import Corpus, load_corpus
+from ner_lightning.encoding import Collator, Encoder
+from ner_lightning.errors import InputError
+from ner_lightning.pretrained import load_config, load_tokenizer
+from ner_lightning.sampling import LengthBatchSampler
+from ner_lightning.tags import Scheme
+from ner_lightning.version import __version__
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+
+Split = Literal["train", "validation", "test", "predict"]
+
+# No `from __future__ import annotations` here and in `model`: jsonargparse would run the imports under TYPE_CHECKING to
+# understand the types, and `--help` would take as long as transformers takes to import.
+
+# what a model without a stated limit is given: relative positions have no end, memory has
+DEFAULT_LENGTH = 512
+
+
+class TokenClassificationDataModule(LightningDataModule):
+    """Words with labels, from files or the Hub, as batches for a token classifier.
+
+    Args:
+        dataset_name: Hub dataset id, a folder that holds train, validation and test files, or
+            `ner_lightning/quickstart`, the sample corpus of the package.
+        dataset_config_name: Configuration of the Hub dataset, where it has several.
+        dataset_revision: Branch, tag or commit of the Hub dataset; the commit that is loaded is recorded.
+        train_file: Training data: CoNLL columns, CoNLL-U (`.conllu`), JSON lines (`.jsonl`) or parquet. Any file
+            given here replaces `dataset_name`.
+        validation_file: Validation data, like `train_file`.
+        test_file: Test data, like `train_file`.
+        predict_file: Data to label with `predict`; a column of labels is not needed and not read.
+        text_column_name: Column of the words: its number in CoNLL files (first: 0), its name elsewhere (`tokens`).
+        label_column_name: Column of the labels: its number in CoNLL files (last: -1), its name elsewhere (`ner_tags`).
+        labels: Label names in the order of their ids; by default those of the training data, `O` first, then by
+            type, `B-` before `I-`.
+        scheme: How the tags mark entities; found in the training data where possible. `plain` for words that carry
+            labels and no entities (POS). Whatever the source has, IOB2 is what is learnt.
+        model_name_or_path: Hub id or folder of the model, whose tokenizer is used.
+        model_revision: Branch, tag or commit of the model.
+        max_seq_length: Sub-words in a window, special tokens included; by default as many as the model takes.
+            Longer sentences are cut into overlapping windows and every word is still scored once.
+        label_all_tokens: Train on every sub-word of a word (the further ones as `I-`), not only on the first.
+        batch_size: Windows in a training batch, per device.
+        eval_batch_size: Windows in a batch of validation, test and prediction, per device.
+        num_workers: Processes that load batches beside the main one.
+        pin_memory: Load batches into pinned memory; by default where there is a GPU.
+        seed: Decides, with the epoch, the order of the training batches; by default the one of `--seed_everything`.
+
+    Raises:
+        InputError: An option is out of its range. What is wrong with the data is said where the data is first needed.
+    """
+
+    def __init__(
+        self,
+        *,
+        dataset_name: str | None = None,
+        dataset_config_name: str | None = None,
+        dataset_revision: str | None = None,
+        train_file: str | None = None,
+        validation_file: str | None = None,
+        test_file: str | None = None,
+        predict_file: str | None = None,
+        text_column_name: int | str | None = None,
+        label_column_name: int | str | None = None,
+        labels: list[str] | None = None,
+        scheme: Scheme | None = None,
+        model_name_or_path: str = "bert-base-cased",
+        model_revision: str | None = None,
+        max_seq_length: int | None = None,
+        label_all_tokens: bool = False,
+        batch_size: int = 8,
+        eval_batch_size: int = 32,
+        num_workers: int = 0,
+        pin_memory: bool | None = None,
+        seed: int | None = None,
+    ) -> None:
+        super().__init__()
+        for option, value in (("batch_size", batch_size), ("eval_batch_size", eval_batch_size)):
+            if value < 1:
+                raise InputError(f"--data.{option}={value}: a batch holds at least one window")
+        if num_workers < 0:
+            raise InputError(f"--data.num_workers={num_workers}: give 0 or more processes")
+        self._given_labels = labels
+        self.dataset_name = dataset_name
+        self.dataset_config_name = dataset_config_name
+        self.dataset_revision = dataset_revision
+        self.train_file = train_file
+        self.validation_file = validation_file
+        self.test_file = test_file
+        self.predict_file = predict_file
+        self.text_column_name = text_column_name
+        self.label_column_name = label_column_name
+        self.scheme = scheme
+        self.model_name_or_path = str(model_name_or_path)
+        self.model_revision = model_revision
+        self.max_seq_length = max_seq_length
+        self.label_all_tokens = label_all_tokens
+        self.batch_size = batch_size
+        self.eval_batch_size = eval_batch_size
+        self.num_workers = num_workers
+        self.pin_memory = torch.cuda.is_available() if pin_memory is None else pin_memory
+        self.seed = seed
+        self.save_hyperparameters(ignore=["labels"])  # the model records them, and Lightning wants one value a name
+        # a checkpoint with a Path in it would not load
+        self.hparams.update({name: str(value) for name, value in self.hparams.items() if isinstance(value, Path)})
+        self._encoded: dict[str, tuple[Dataset, int]] = {}
+
+    @property
+    def labels(self) -> list[str]:
+        """Label names in the order of their ids; reads the corpus at the first call."""
+        return self.corpus.labels
+
+    @cached_property
+    def corpus(self) -> Corpus:
+        """The rows of each split, and where they came from."""
+        return load_corpus(
+            dataset_name=self.dataset_name,
+            dataset_config_name=self.dataset_config_name,
+            dataset_revision=self.dataset_revision,
+            train_file=self.train_file,
+            validation_file=self.validation_file,
+            test_file=self.test_file,
+            predict_file=self.predict_file,
+            text_column_name=self.text_column_name,
+            label_column_name=self.label_column_name,
+            labels=self._given_labels,
+            scheme=self.scheme,
+        )
+
+    @cached_property
+    def encoder(self) -> Encoder:
+        """What turns words into windows; loads the tokenizer at the first call."""
+        tokenizer = load_tokenizer(self.model_name_or_path, revision=self.model_revision)
+        config = load_config(self.model_name_or_path, revision=self.model_revision)
+        limits = [tokenizer.model_max_length, getattr(config, "max_position_embeddings", None)]
+        # a tokenizer without a limit says 1e30
+        limit = min((int(n) for n in limits if n is not None and 0 < n < 1e9), default=None)
+        if self.max_seq_length is not None and limit is not None and self.max_seq_length > limit:
+            raise InputError(
+                f"--data.max_seq_length={self.max_seq_length} is more than {self.model_name_or_path} takes: {limit}; "
+                "leave it out, longer sentences are cut into windows and scored whole"
+            )
+        return Encoder(
+            tokenizer,
+            labels=self.labels,
+            max_seq_length=(limit or DEFAULT_LENGTH) if self.max_seq_length is None else self.max_seq_length,
+            label_all_tokens=self.label_all_tokens,
+        )
+
+    def prepare_data(self) -> None:
+        """Download and tokenise all splits, once; the result is cached by content."""
+        for split in self.corpus.splits:
+            self._encode(split)
+
+    def setup(self, stage: str | None = None) -> None:
+        """Open the windows, in each process.
+
+        Args:
+            stage: `fit`, `validate`, `test` or `predict`, as Lightning says; all splits that there are are opened.
+        """
+        self.prepare_data()
+
+    def train_dataloader(self) -> DataLoader[Any]:
+        """Shuffled batches of windows of similar length."""
+        return self.loader("train", shuffle=True)
+
+    def val_dataloader(self) -> DataLoader[Any] | list[DataLoader[Any]]:
+        """Batches of the validation split, longest first; `fit` goes without where there is no such split."""
+        fits = self.trainer is not None and self.trainer.state.fn == "fit"
+        return [] if fits and "validation" not in self.corpus.splits else self.loader("validation")
+
+    def test_dataloader(self) -> DataLoader[Any]:
+        """Batches of the test split, longest first."""
+        return self.loader("test")
+
+    def predict_dataloader(self) -> DataLoader[Any]:
+        """Batches of the predict split, longest first; `word_index` says where each prediction belongs."""
+        return self.loader("predict")
+
+    def loader(self, split: Split, *, shuffle: bool = False) -> DataLoader[Any]:
+        """Padded batches of a split, as `encoding.Collator` makes them.
+
+        Args:
+            split: Which one.
+            shuffle: Training order, another one in each epoch, in batches of `batch_size`; otherwise longest first, in
+                batches of `eval_batch_size`.
+
+        Raises:
+            InputError: There is no such split.
+        """
+        if split not in self.corpus.splits:
+            raise InputError(
+                f"there is no {split} split: give --data.{split}_file, or a --data.dataset_name that has one"
+            )
+        windows, num_words = self._encode(split)
+        trainer = self.trainer
+        if trainer is not None and trainer.overfit_batches:  # type: ignore[attr-defined]
+            raise InputError("--trainer.overfit_batches would replace the sampler: use --trainer.limit_train_batches")
+        sampler = LengthBatchSampler(
+            windows["length"][:] if len(windows) else [],  # a table without rows has no columns either
+            batch_size=self.batch_size if shuffle else self.eval_batch_size,
+            shuffle=shuffle,
+            # where --seed_everything leaves its number, for Lightning's own samplers too
+            seed=int(os.environ.get("PL_GLOBAL_SEED", "0")) if self.seed is None else self.seed,
+            num_replicas=trainer.world_size if trainer else 1,
+            rank=trainer.global_rank if trainer else 0,
+        )
+        # Lightning asks for the first batches of a resumed run before it tells the sampler the epoch
+        sampler.set_epoch(trainer.current_epoch if trainer and shuffle else 0)
+        return DataLoader(
+            windows,
+            sampler=sampler,  # yields whole batches, see LengthBatchSampler
+            batch_size=None,
+            num_workers=self.num_workers,
+            pin_memory=self.pin_memory,
+            persistent_workers=self.num_workers > 0,
+            collate_fn=Collator(  # type: ignore[arg-type] # takes columns, not a list of rows
+                num_words=num_words,
+                pad_token_id=self.encoder.tokenizer.pad_token_id or 0,
+                multiple=8 if torch.cuda.is_available() else 1,
+                max_seq_length=self.encoder.max_seq_length,
+            ),
+        )
+
+    def state_dict(self) -> dict[str, Any]:
+        """What a checkpoint records of the data: the commit that was loaded, the labels, the scheme of the source."""
+        return {
+            "dataset_commit": self.corpus.commit,
+            "labels": list(self.labels),
+            "scheme": self.corpus.scheme,
+        }
+
+    def describe(self) -> dict[str, Any]:
+        """What one wants to see first of a corpus.
+
+        Returns:
+            `source`: where it came from; `splits`: sentences, words, windows and longest sentence of each; `labels`:
+            how often each label occurs, by split; `first_row`: words and labels of the first sentence that has words;
+            `alignment`: that sentence sub-word by sub-word, with the label that each sub-word is trained on.
+        """
+        splits, counts = {}, {}
+        for split, rows in self.corpus.splits.items():
+            lengths = [len(tokens) for tokens in rows["tokens"]]
+            splits[split] = {
+                "sentences": len(rows),
+                "words": sum(lengths),
+                "documents": len(set(rows["document_id"])),
+                "windows": len(self._encode(split)[0]),
+                "longest": max(lengths, default=0),
+            }
+            if "tags" in rows.column_names:
+                counts[split] = Counter(tag for tags in rows["tags"] for tag in tags)
+        labels = {label: {split: counts[split][number] for split in counts} for number, label in enumerate(self.labels)}
+        split = next(iter(counts), None)
+        first = next((row for row in self.corpus.splits[split] if row["tokens"]), None) if split else None
+        return {
+            "source": {
+                "dataset": self.dataset_name if self.corpus.commit else None,
+                "commit": self.corpus.commit,
+                "scheme": self.corpus.scheme,
+                "tokenizer": self.model_name_or_path,
+                "max_seq_length": self.encoder.max_seq_length,
+            },
+            "splits": splits,
+            "labels": labels,
+            "first_row": {
+                "tokens": first["tokens"],
+                "labels": [self.labels[tag] for tag in first["tags"]],
+            }
+            if first
+            else None,
+            "alignment": self.encoder.align(first["tokens"], first["tags"]) if first else [],
+        }
+
+    def _encode(self, split: str) -> "tuple[Dataset, int]":
+        """The windows of a split, from the cache where they have been made before, and its number of words."""
+        if split in self._encoded:
+            return self._encoded[split]
+        rows, encoder = self.corpus.splits[split], self.encoder
+        first_words = [0, *accumulate(len(tokens) for tokens in rows["tokens"])]
+
+        def encode(batch: dict[str, Any], indices: list[int]) -> dict[str, Any]:
+            return encoder.encode(
+                batch["tokens"],
+                batch.get("tags"),
+                first_word=first_words[indices[0]],
+                first_sentence=indices[0],
+            )
+
+        key = json.dumps([rows._fingerprint, encoder.fingerprint(), __version__])
+        windows = rows.map(
+            encode,
+            batched=True,
+            with_indices=True,
+            remove_columns=rows.column_names,
+            new_fingerprint=hashlib.sha256(key.encode()).hexdigest()[:32],
+            desc=f"tokenising {split}",
+        )
+        self._encoded[split] = (windows, first_words[-1])
+        return self._encoded[split]

@@ -1,0 +1,229 @@
+"""The LightningModule: an encoder with a head, one step shared by all stages, optimizer and schedule.
+
+It takes batches as `encoding.Collator` makes them and gives (word, label) pairs to `EntityScore`. It knows nothing of
+where the data comes from, nor of what is written or pushed.
+"""
+
+import math
+from typing import TYPE_CHECKING, Any, Literal
+
+import torch
+from lightning.pytorch import LightningModule
+from lightning.pytorch.utilities.types import OptimizerLRScheduler
+from torch import Tensor, nn
+
+from ner_lightning.errors import InputError
+from ner_lightning.metrics import EntityScore
+from ner_lightning.pretrained import head_parameters, load_token_classifier
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+Batch = dict[str, Any]
+
+
+class TokenClassificationModule(LightningModule):
+    """Fine-tune a transformer to label words.
+
+    Args:
+        model_name_or_path: Hub id or folder of the encoder (or of a model that already classifies tokens), or
+            `ner_lightning/quickstart`, the small configuration of the package.
+        labels: Label names in the order of their ids.
+        model_revision: Branch, tag or commit of the model.
+        pretrained: Load the weights; otherwise draw them at random for the same configuration.
+        learning_rate: Peak of the learning rate.
+        head_learning_rate: Peak of the learning rate of the classifier on top; by default `learning_rate`.
+        weight_decay: Decay of AdamW, for all parameters but biases and norms.
+        warmup_ratio: Part of all steps in which the learning rate rises from zero; after that it falls to zero.
+        gradient_checkpointing: Recompute activations in the backward pass: less memory, about a third slower.
+        freeze_embeddings: Do not train the embeddings.
+        freeze_layers: Do not train this many of the lowest layers, nor the embeddings below them.
+        score_mode: `default` reads ill-formed tag sequences as conlleval does; `strict` counts well-formed IOB2 only.
+
+    Raises:
+        InputError: The model cannot be loaded, or an option does not fit it.
+    """
+
+    def __init__(
+        self,
+        model_name_or_path: str = "bert-base-cased",
+        *,
+        labels: list[str],
+        model_revision: str | None = None,
+        pretrained: bool = True,
+        learning_rate: float = 2e-5,
+        head_learning_rate: float | None = None,
+        weight_decay: float = 0.01,
+        warmup_ratio: float = 0.0,
+        gradient_checkpointing: bool = False,
+        freeze_embeddings: bool = False,
+        freeze_layers: int = 0,
+        score_mode: Literal["default", "strict"] = "default",
+    ) -> None:
+        super().__init__()
+        if not 0 <= warmup_ratio <= 1:
+            raise InputError(f"--model.warmup_ratio={warmup_ratio}: give a part of all steps, from 0 to 1")
+        model_name_or_path = str(model_name_or_path)  # a checkpoint with a Path in it would not load
+        self.save_hyperparameters()
+        self.labels = list(labels)
+        self.learning_rate = learning_rate
+        self.head_learning_rate = learning_rate if head_learning_rate is None else head_learning_rate
+        self.weight_decay = weight_decay
+        self.warmup_ratio = warmup_ratio
+        self.model = load_token_classifier(
+            model_name_or_path, labels=labels, pretrained=pretrained, revision=model_revision
+        )
+        if gradient_checkpointing:
+            _recompute_activations(self.model)
+        _freeze(self.model.base_model, embeddings=freeze_embeddings or freeze_layers > 0, layers=freeze_layers)
+        self.val_score = EntityScore(labels, mode=score_mode)
+        self.test_score = EntityScore(labels, mode=score_mode)
+
+    def forward(self, batch: Batch) -> Any:
+        """Run the transformer.
+
+        Args:
+            batch: As `encoding.Collator` makes it; only what the transformer takes is handed on.
+
+        Returns:
+            The model's output: `loss` where there are labels to learn, `logits` (windows, length, labels).
+        """
+        # no token_type_ids: a window is one segment, which is what every model assumes without them
+        return self.model(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"], labels=batch["labels"])
+
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        """Loss of a batch."""
+        loss: Tensor = self(batch).loss
+        self.log("train_loss", loss, prog_bar=True)
+        return loss
+
+    def validation_step(self, batch: Batch, batch_idx: int) -> None:
+        """Score the words of a batch."""
+        self._score(batch, self.val_score, "val")
+
+    def test_step(self, batch: Batch, batch_idx: int) -> None:
+        """Score the words of a batch."""
+        self._score(batch, self.test_score, "test")
+
+    def predict_step(self, batch: Batch, batch_idx: int) -> tuple[Tensor, Tensor]:
+        """Label the words of a batch.
+
+        Returns:
+            Positions of the words in their split and their label ids, both (words,).
+        """
+        return self._words(batch, self(batch).logits)
+
+    def on_validation_epoch_end(self) -> None:
+        """Log the scores of the whole validation split."""
+        whole = _is_whole(self.trainer.limit_val_batches) and not self.trainer.sanity_checking
+        self._log_scores(self.val_score, "val", whole=whole)
+
+    def on_test_epoch_end(self) -> None:
+        """Log the scores of the whole test split."""
+        self._log_scores(self.test_score, "test", whole=_is_whole(self.trainer.limit_test_batches))
+
+    def configure_optimizers(self) -> OptimizerLRScheduler:
+        """AdamW, and a learning rate that rises for `warmup_ratio` of all steps and then falls to zero."""
+        from transformers import get_linear_schedule_with_warmup
+
+        steps = self.trainer.estimated_stepping_batches
+        if math.isinf(steps):
+            raise InputError("the learning rate falls to zero over all steps: give --trainer.max_epochs or max_steps")
+        optimizer = torch.optim.AdamW(
+            self._parameter_groups(),
+            lr=self.learning_rate,
+            weight_decay=self.weight_decay,
+            fused=self._fused(),
+        )
+        schedule = get_linear_schedule_with_warmup(optimizer, math.ceil(steps * self.warmup_ratio), int(steps))
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Refuse a checkpoint with other labels or of another model, before any weight is loaded."""
+        theirs = checkpoint.get("hyper_parameters", {}).get("labels")
+        if theirs != self.labels:
+            raise InputError(
+                f"the checkpoint was trained with the labels {theirs}, the data has {self.labels}: names and order "
+                "must agree; give the data that it was trained on, or its list as --data.labels"
+            )
+        weights = {name: tuple(tensor.shape) for name, tensor in checkpoint["state_dict"].items()}
+        own = {name: tuple(tensor.shape) for name, tensor in self.state_dict().items()}
+        if weights != own:
+            other = sorted(set(weights.items()) ^ set(own.items()))[0][0]
+            raise InputError(
+                f"the checkpoint is of another model: it was trained from "
+                f"{checkpoint['hyper_parameters'].get('model_name_or_path')}, this one is "
+                f"{self.hparams['model_name_or_path']}, and {other} differs"
+            )
+
+    def _score(self, batch: Batch, score: EntityScore, stage: str) -> None:
+        output = self(batch)
+        word_index, predictions = self._words(batch, output.logits)
+        scored = batch["word_index"] >= 0  # (windows, length)
+        sentences = batch["sentence_index"][:, None].expand_as(scored)
+        score.update(word_index, predictions, batch["labels"][scored], sentences[scored], batch["num_words"])
+        # weighted by what it is a mean of, so that the loss of the split does not depend on its batches
+        learnt = int((batch["labels"] >= 0).sum())  # words, or with label_all_tokens their sub-words
+        self.log(f"{stage}_loss", output.loss, batch_size=learnt, on_epoch=True, sync_dist=True)
+
+    def _words(self, batch: Batch, logits: Tensor) -> tuple[Tensor, Tensor]:
+        """The decoding of every stage: the best label at the first sub-word of each word that is scored here."""
+        scored = batch["word_index"] >= 0
+        return batch["word_index"][scored], logits[scored].argmax(-1)
+
+    def _log_scores(self, score: EntityScore, stage: str, *, whole: bool) -> None:
+        score.allow_missing = not whole
+        scores = score.compute()
+        score.reset()
+        for name, value in scores.items():
+            # every process has computed the same number from all words; their mean is that number
+            self.log(f"{stage}_{name}", value, prog_bar=name == "f1", sync_dist=True)
+
+    def _parameter_groups(self) -> list[dict[str, Any]]:
+        head = {name for name, _ in head_parameters(self.model)}
+        groups: dict[tuple[bool, bool], list[nn.Parameter]] = {}
+        for name, parameter in self.model.named_parameters():
+            if parameter.requires_grad:
+                decays = parameter.ndim > 1  # biases and norms are the vectors
+                groups.setdefault((name in head, decays), []).append(parameter)
+        return [
+            {
+                "params": parameters,
+                "lr": self.head_learning_rate if is_head else self.learning_rate,
+                "weight_decay": self.weight_decay if decays else 0.0,
+            }
+            for (is_head, decays), parameters in groups.items()
+        ]
+
+    def _fused(self) -> bool:
+        # with fp16 the loss scaler of Lightning cannot clip the gradients of a fused optimizer
+        return self.device.type in ("cuda", "cpu") and self.trainer.precision != "16-mixed"
+
+
+def _is_whole(limit: float) -> bool:
+    return isinstance(limit, float) and limit == 1.0  # to Lightning 1 is one batch, and 1.0 is all of them
+
+
+def _recompute_activations(model: "PreTrainedModel") -> None:
+    if not model.supports_gradient_checkpointing:
+        raise InputError(f"--model.gradient_checkpointing: {type(model).__name__} cannot do it; leave it out")
+    # newer releases of transformers warn of the old name, older ones do not know the new one
+    enable = getattr(model, "activation_checkpointing_enable", None) or model.gradient_checkpointing_enable
+    enable({"use_reentrant": False})  # the reentrant kind loses the gradients of layers above frozen embeddings
+
+
+def _freeze(encoder: "PreTrainedModel", *, embeddings: bool, layers: int) -> None:
+    if embeddings:
+        words = encoder.get_input_embeddings()
+        # with the positions and the norm that stand in one block with them
+        block = next(child for child in encoder.children() if any(module is words for module in child.modules()))
+        block.requires_grad_(False)
+    if not layers:
+        return
+    depth = encoder.config.num_hidden_layers
+    stack = next((m for m in encoder.modules() if isinstance(m, nn.ModuleList) and len(m) == depth), None)
+    if stack is None or not 0 < layers <= depth:
+        found = f"{depth} layers" if stack is not None else "no list of layers"
+        raise InputError(f"--model.freeze_layers={layers}: the model has {found} to freeze")
+    for layer in list(stack)[:layers]:
+        layer.requires_grad_(False)

@@ -1,0 +1,164 @@
+"""Labels for words that have none: whole files through the Trainer, single sentences for the eye.
+
+It puts predictions back in the order of the words and knows nothing of how they were made.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning.pytorch import Callback, LightningModule, Trainer
+
+from ner_lightning import conll, tags
+from ner_lightning.data import TokenClassificationDataModule
+from ner_lightning.encoding import Collator, Encoder
+from ner_lightning.errors import InputError
+from ner_lightning.model import TokenClassificationModule
+
+# background colours of a terminal (256-colour palette), dealt to the types in alphabetical order
+_COLOURS = (153, 186, 217, 158, 223, 189, 150, 224)
+
+
+class PredictionWriter(Callback):
+    """Write `predictions.conll` into the folder of the run: the lines of the input and one more column."""
+
+    # Lightning's BasePredictionWriter would ask the sampler which rows are in a batch, and warn that it does not say
+
+    def on_predict_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Begin with no predictions."""
+        self._predictions: list[tuple[torch.Tensor, torch.Tensor]] = []
+
+    def on_predict_batch_end(
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        """Note positions and label ids of the words of a batch."""
+        self._predictions.append(outputs)
+
+    def on_predict_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Put the labels in the order of the words, check that none is missing, and write.
+
+        Raises:
+            InputError: Only a part of the words was labelled.
+        """
+        data = trainer.datamodule  # type: ignore[attr-defined]
+        assert isinstance(data, TokenClassificationDataModule)
+        assert isinstance(pl_module, TokenClassificationModule)
+        rows = data.corpus.splits["predict"]
+        labels = torch.full((sum(len(tokens) for tokens in rows["tokens"]),), -1)
+        for word_index, label_ids in self._predictions:
+            labels[word_index.cpu()] = label_ids.cpu()
+        # of several processes each has labelled a part
+        labels = trainer.strategy.reduce(labels.to(trainer.strategy.root_device), reduce_op="max").cpu()
+        missing = int((labels < 0).sum())
+        if missing:
+            raise InputError(
+                f"{missing:,} of {len(labels):,} words have no prediction, and nothing is written: leave out "
+                "--trainer.limit_predict_batches and --trainer.fast_dev_run"
+            )
+        path = Path(trainer.log_dir or trainer.default_root_dir) / "predictions.conll"  # the same in all processes
+        if not trainer.is_global_zero:
+            return
+        names = iter(pl_module.labels[label] for label in labels.tolist())
+        path.parent.mkdir(parents=True, exist_ok=True)
+        conll.write_lines(path, _labelled_lines(data, names))
+        print(f"{len(labels)} words labelled: {path}")
+
+
+class TagSentence(Callback):
+    """At the end of `fit`, show the entities that the model finds in one sentence.
+
+    Args:
+        sentence: Words with spaces between them.
+    """
+
+    def __init__(self, sentence: str) -> None:
+        self.sentence = sentence
+
+    def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Label the sentence and print it."""
+        if not trainer.is_global_zero:
+            return
+        assert isinstance(pl_module, TokenClassificationModule)
+        encoder = trainer.datamodule.encoder  # type: ignore[attr-defined]
+        words = self.sentence.split()
+        print("\n" + render(words, label_words(pl_module, encoder, words), colour=sys.stdout.isatty()))
+
+
+def label_words(model: TokenClassificationModule, encoder: Encoder, words: Sequence[str]) -> list[str]:
+    """Label the words of one sentence, of any length.
+
+    Args:
+        model: The module.
+        encoder: The encoder of the datamodule that the module was trained with.
+        words: Words of the sentence.
+
+    Returns:
+        One label a word.
+    """
+    if not words:
+        return []
+    collate = Collator(
+        num_words=len(words),
+        pad_token_id=encoder.tokenizer.pad_token_id or 0,
+        multiple=1,
+        max_seq_length=encoder.max_seq_length,
+    )
+    batch = {
+        name: value.to(model.device) if isinstance(value, torch.Tensor) else value
+        for name, value in collate(encoder.encode([words])).items()  # type: ignore[arg-type]
+    }
+    training = model.training
+    model.eval()
+    with torch.inference_mode():
+        word_index, label_ids = model.predict_step(batch, 0)
+    model.train(training)
+    labels = dict(zip(word_index.tolist(), label_ids.tolist(), strict=True))
+    return [model.labels[labels[word]] for word in range(len(words))]
+
+
+def render(words: Sequence[str], labels: Sequence[str], *, colour: bool) -> str:
+    """A sentence with its entities marked, for a terminal.
+
+    Args:
+        words: Words of the sentence.
+        labels: Label of each word.
+        colour: Mark by background colour; otherwise by brackets.
+    """
+    entities = tags.entities(labels)
+    types = sorted({entity.type for entity in entities})
+    parts: list[str] = []
+    word = 0
+    for entity in entities:
+        parts += words[word : entity.start]
+        text = " ".join(words[entity.start : entity.end])
+        if colour:
+            background = _COLOURS[types.index(entity.type) % len(_COLOURS)]
+            parts.append(f"\033[30;48;5;{background}m {text} \033[1m{entity.type} \033[0m")
+        else:
+            parts.append(f"[{text} {entity.type}]")
+        word = entity.end
+    return " ".join([*parts, *words[word:]])
+
+
+def _labelled_lines(data: TokenClassificationDataModule, labels: Iterator[str]) -> Iterator[conll.Line]:
+    path = Path(data.predict_file or "")
+    if path.suffix in {".json", ".jsonl", ".parquet"}:
+        number = 0
+        for tokens in data.corpus.splits["predict"]["tokens"]:
+            for token in tokens:
+                label = next(labels)
+                yield conll.Line(number := number + 1, f"{token}\t{label}", "\n", (token, label), "word")
+            yield conll.Line(number := number + 1, "", "\n", (), "blank")
+        return
+    for line in conll.read_lines(path):
+        yield line.with_column(next(labels)) if line.kind == "word" else line

@@ -1,0 +1,229 @@
+"""What a run tells its user: the table of scores by type, the summary of `fit`, the tables of `inspect`.
+
+Plain text with aligned columns, good in a terminal, a log file and a notebook. It reads what has been logged and
+knows nothing of how a score or a batch is made.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.callbacks import ModelCheckpoint
+
+_SHOWN_PIECES = 40  # sub-words of an alignment or of a row of a batch that fit on a screen
+
+
+class ScoreTable(Callback):
+    """After `validate` and `test`, print precision, recall, F1 and support of each type."""
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Print the table, unless the validation is one of a training run."""
+        if trainer.state.fn == "validate":
+            self._print(trainer, "val")
+
+    def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Print the table."""
+        self._print(trainer, "test")
+
+    def _print(self, trainer: Trainer, stage: str) -> None:
+        if trainer.is_global_zero:
+            scores = {name: float(value) for name, value in trainer.callback_metrics.items()}
+            print(score_table(scores, stage))
+
+
+class RunSummary(Callback):
+    """At the end of `fit`, print the epochs, the best score, where the checkpoint is, and the speed."""
+
+    def __init__(self) -> None:
+        self.epochs: list[tuple[int, dict[str, float]]] = []
+        self._seconds = 0.0  # spent in training steps, without validation
+        self._resumed_at: float | None = None
+        self._words: list[torch.Tensor] = []
+        self._sentences: list[torch.Tensor] = []
+        self._sentence_count = 0
+
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Start the clock of the whole run."""
+        self._started = time.monotonic()
+
+    def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Start the clock of training."""
+        self._resumed_at = time.monotonic()
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Note the words and sentences of a batch, without waiting for the device."""
+        self._words.append((batch["word_index"] >= 0).sum())
+        self._sentences.append(batch["sentence_index"])
+
+    def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Stop the clock of training."""
+        self._pause()
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Note the scores of the epoch."""
+        if trainer.sanity_checking:
+            return
+        self._resumed_at = time.monotonic()
+        scores = {name: float(value) for name, value in trainer.callback_metrics.items() if name.startswith("val_")}
+        self.epochs.append((trainer.current_epoch, scores))
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Stop the clock; count the sentences, of which a long one fills several windows."""
+        self._pause()
+        if self._sentences:
+            self._sentence_count += torch.unique(torch.cat(self._sentences)).numel()
+            self._sentences = []
+
+    def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Print the summary."""
+        if trainer.is_global_zero:
+            print(self._text(trainer))
+
+    def _pause(self) -> None:
+        if self._resumed_at is not None:
+            self._seconds += time.monotonic() - self._resumed_at
+        self._resumed_at = None
+
+    def _text(self, trainer: Trainer) -> str:
+        checkpoints = [c for c in trainer.checkpoint_callbacks if isinstance(c, ModelCheckpoint)]
+        checkpoint = max(checkpoints, key=lambda c: c.monitor is not None, default=None)  # the one of the best first
+        monitor = (checkpoint.monitor if checkpoint else None) or "val_f1"
+        lines = [""]
+        if self.epochs:
+            names = [
+                name for name in ("val_loss", "val_precision", "val_recall", "val_f1") if name in self.epochs[0][1]
+            ]
+            rows = [[str(epoch), *(f"{scores[name]:.4f}" for name in names)] for epoch, scores in self.epochs]
+            lines += [table(["epoch", *names], rows), ""]
+            if monitor in self.epochs[0][1]:
+                choose = min if checkpoint is not None and checkpoint.mode == "min" else max
+                epoch, scores = choose(self.epochs, key=lambda entry: entry[1][monitor])
+                lines.append(f"best        {monitor} {scores[monitor]:.4f}, epoch {epoch}")
+        if checkpoint is not None and checkpoint.best_model_path:
+            lines.append(f"checkpoint  {checkpoint.best_model_path}")
+        words = int(torch.stack(self._words).sum()) if self._words else 0
+        seconds = max(self._seconds, 1e-9)
+        devices = trainer.world_size  # each has seen as many batches as this one
+        total = _duration(time.monotonic() - self._started)
+        lines.append(f"time        {total}, {_duration(self._seconds)} of it training")
+        sentences_rate, words_rate = self._sentence_count * devices / seconds, words * devices / seconds
+        device = f"{devices} x {trainer.strategy.root_device.type}"
+        lines.append(
+            f"speed       {sentences_rate:,.0f} sentences/s, {words_rate:,.0f} words/s in training on {device}"
+        )
+        if checkpoint is not None and checkpoint.best_model_path:
+            lines.append(f"next        python -m ner_lightning test --ckpt_path {checkpoint.best_model_path}")
+        return "\n".join(lines)
+
+
+def score_table(scores: dict[str, float], stage: str) -> str:
+    """Scores by type and over all, as a table.
+
+    Args:
+        scores: What was logged: `test_f1`, `test_f1_PER` and so on.
+        stage: `val` or `test`, the prefix of the names.
+    """
+    prefix = f"{stage}_f1_"
+    types = sorted(name.removeprefix(prefix) for name in scores if name.startswith(prefix))
+
+    def row(title: str, suffix: str) -> list[str]:
+        numbers = [f"{100 * scores[f'{stage}_{name}{suffix}']:.2f}" for name in ("precision", "recall", "f1")]
+        return [title, *numbers, f"{scores[f'{stage}_support{suffix}']:,.0f}"]
+
+    rows = [row(name, f"_{name}") for name in types]
+    accuracy, loss, words = (scores[f"{stage}_{name}"] for name in ("accuracy", "loss", "words"))
+    return "\n".join(
+        [
+            "",
+            table(["", "precision", "recall", "f1", "support"], [*rows, row("all", "")]),
+            "",
+            f"accuracy {100 * accuracy:.2f}, loss {loss:.4f}, {words:,.0f} words scored",
+        ]
+    )
+
+
+def description_text(description: dict[str, Any]) -> str:
+    """The corpus as `TokenClassificationDataModule.describe` tells it, as tables.
+
+    Args:
+        description: What `describe` returned.
+    """
+    source = "\n".join(f"{name:16}{value}" for name, value in description["source"].items() if value is not None)
+    splits = description["splits"]
+    columns = list(next(iter(splits.values())))
+    split_table = table(
+        ["split", *columns], [[name, *(f"{n:,}" for n in row.values())] for name, row in splits.items()]
+    )
+    counted = list(next(iter(description["labels"].values()), {}))
+    label_table = table(
+        ["label", *counted],
+        [[name, *(f"{n:,}" for n in row.values())] for name, row in description["labels"].items()],
+    )
+    parts = [source, split_table, label_table]
+    if description["first_row"]:
+        pieces = description["alignment"][:_SHOWN_PIECES]
+        rows = [[token, word or "", label or "-"] for token, word, label in pieces]
+        parts += [
+            "first sentence: " + " ".join(description["first_row"]["tokens"]),
+            table(["sub-word", "word", "label"], rows, left=3),
+        ]
+    return "\n\n".join(parts)
+
+
+def batch_text(batch: dict[str, Any], tokens: Sequence[str], labels: Sequence[str]) -> str:
+    """One collated batch: the shape of each tensor, and its first row position by position.
+
+    Args:
+        batch: As the loader gives it.
+        tokens: Sub-words of the first row.
+        labels: Label names in the order of their ids.
+    """
+    shapes = [
+        [name, " x ".join(map(str, value.shape)), str(value.dtype)]
+        for name, value in batch.items()
+        if isinstance(value, torch.Tensor)
+    ]
+    rows = [
+        [str(i), token, str(mask), labels[label] if label >= 0 else str(label), str(word)]
+        for i, (token, mask, label, word) in enumerate(
+            zip(
+                tokens,
+                batch["attention_mask"][0].tolist(),
+                batch["labels"][0].tolist(),
+                batch["word_index"][0].tolist(),
+                strict=True,
+            )
+        )
+    ]
+    shown = table(["", "sub-word", "mask", "label", "word_index"], rows[:_SHOWN_PIECES], left=2)
+    return f"{table(['batch', 'shape', 'type'], shapes, left=3)}\n\nfirst row of the batch\n{shown}"
+
+
+def table(header: Sequence[str], rows: Sequence[Sequence[str]], *, left: int = 1) -> str:
+    """Aligned columns with a rule below the header.
+
+    Args:
+        header: Titles of the columns.
+        rows: Cells of each row.
+        left: How many of the first columns are aligned to the left; the others are numbers.
+    """
+    widths = [max(map(len, column)) for column in zip(header, *rows, strict=True)]
+
+    def line(cells: Sequence[str]) -> str:
+        padded = [c.ljust(w) if i < left else c.rjust(w) for i, (c, w) in enumerate(zip(cells, widths, strict=True))]
+        return "  ".join(padded).rstrip()
+
+    rule = "  ".join("-" * width for width in widths)
+    return "\n".join([line(header), rule, *map(line, rows)])
+
+
+def _duration(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"

@@ -1,0 +1,231 @@
+"""Which checkpoints a run keeps, and what is made of files that are none."""
+
+import os
+import pickle
+from pathlib import Path
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch.callbacks import ModelCheckpoint
+from torch.utils.data import DataLoader
+
+from ner_lightning.checkpoints import LastCheckpoint, newest_checkpoint, read_checkpoint
+from ner_lightning.errors import InputError
+
+# of Lightning about torch, and about loaders without workers
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:.*isinstance.treespec, LeafSpec.* is deprecated"),
+    pytest.mark.filterwarnings("ignore:.*does not have many workers"),
+]
+
+
+class Scripted(LightningModule):
+    """One weight, four steps an epoch, and the scores that it is given."""
+
+    def __init__(self, scores):
+        super().__init__()
+        self.weight = torch.nn.Parameter(torch.zeros(1))
+        self.scores = iter(scores)
+
+    def training_step(self, batch, batch_idx):
+        return (self.weight - batch).square().sum()
+
+    def validation_step(self, batch, batch_idx):
+        self.log("val_f1", next(self.scores), batch_size=1)
+
+    def configure_optimizers(self):
+        return torch.optim.SGD(self.parameters(), lr=0.1)
+
+
+def run(folder, scores, **options):
+    """Steps that best.ckpt and last.ckpt were saved at, and the trainer."""
+    keep = [ModelCheckpoint(filename="best", monitor="val_f1", mode="max"), LastCheckpoint()]
+    trainer = Trainer(
+        accelerator="cpu",
+        logger=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        num_sanity_val_steps=0,
+        default_root_dir=folder,
+        callbacks=keep,
+        **options,
+    )
+    train, validation = (DataLoader(torch.ones(size, 1), batch_size=None) for size in (4, 1))
+    trainer.fit(Scripted(scores), train, validation)
+    files = (folder / "checkpoints").glob("*")
+    return {path.name: torch.load(path, weights_only=True)["global_step"] for path in files}, trainer
+
+
+def test_the_last_checkpoint_moves_and_the_best_one_stays(tmp_path):
+    steps, trainer = run(tmp_path, [0.5, 0.9, 0.1], max_epochs=3)
+    assert steps == {"best.ckpt": 8, "last.ckpt": 12}
+    assert Path(trainer.checkpoint_callback.best_model_path).name == "best.ckpt"
+
+
+def test_the_last_checkpoint_holds_the_last_weights(tmp_path):
+    _, trainer = run(tmp_path, [0.5, 0.4], max_epochs=2)
+    kept = torch.load(tmp_path / "checkpoints" / "last.ckpt", weights_only=True)["state_dict"]
+    assert torch.equal(kept["weight"], trainer.lightning_module.weight)
+
+
+@pytest.mark.filterwarnings("ignore:.*could not find the monitored key")
+def test_a_run_that_ends_inside_its_first_epoch_keeps_its_last_state(tmp_path):
+    assert run(tmp_path, [], max_steps=2)[0] == {"last.ckpt": 2}
+
+
+def test_a_run_that_ends_inside_a_later_epoch_keeps_its_last_state(tmp_path):
+    steps, _ = run(tmp_path, [0.5, 0.4], max_steps=6)
+    assert steps["best.ckpt"] == 4
+    assert steps["last.ckpt"] == 6
+
+
+def test_a_run_that_validates_seldom_keeps_its_last_state(tmp_path):
+    steps, _ = run(tmp_path, [0.5], max_epochs=3, check_val_every_n_epoch=2)
+    assert steps == {"best.ckpt": 8, "last.ckpt": 12}
+
+
+def test_a_run_that_validates_within_an_epoch_keeps_its_last_state(tmp_path):
+    steps, _ = run(tmp_path, [0.1, 0.9, 0.2, 0.3], max_epochs=2, val_check_interval=2)
+    assert steps == {"best.ckpt": 4, "last.ckpt": 8}
+
+
+def test_a_try_run_keeps_nothing(tmp_path):
+    assert run(tmp_path, [0.5], fast_dev_run=True)[0] == {}
+
+
+@pytest.fixture
+def whole(tmp_path):
+    """A checkpoint as this program writes it, in what a reader asks of it."""
+    path = tmp_path / "whole.ckpt"
+    torch.save({"state_dict": {"w": torch.arange(1000.0)}, "hyper_parameters": {"labels": ["O", "B-X"]}}, path)
+    return path
+
+
+def test_a_whole_checkpoint_is_read(whole):
+    checkpoint = read_checkpoint(str(whole))
+    assert checkpoint["hyper_parameters"] == {"labels": ["O", "B-X"]}
+    assert torch.equal(checkpoint["state_dict"]["w"], torch.arange(1000.0))
+
+
+def test_a_missing_file_is_named(tmp_path):
+    with pytest.raises(InputError, match=r"--ckpt_path=.*nothing\.ckpt: no such file"):
+        read_checkpoint(tmp_path / "nothing.ckpt")
+
+
+def test_a_folder_is_no_checkpoint(tmp_path):
+    with pytest.raises(InputError, match=r"--ckpt_path=.*: a folder, not a checkpoint"):
+        read_checkpoint(tmp_path)
+
+
+@pytest.mark.parametrize("part", [0, 1, 10, 100, 0.25, 0.5, 0.9, -100, -1])
+def test_a_checkpoint_cut_short_is_refused(whole, part):
+    content = whole.read_bytes()
+    whole.write_bytes(content[: int(part * len(content)) if isinstance(part, float) else part])
+    with pytest.raises(InputError, match=r"--ckpt_path=.*whole\.ckpt: not a whole checkpoint of this program"):
+        read_checkpoint(whole)
+
+
+@settings(max_examples=60, deadline=None)
+@given(content=st.binary(max_size=80) | st.binary(max_size=40).map(lambda rest: b"\x80\x02" + rest))
+def test_garbage_is_refused_whatever_it_is(tmp_path_factory, content):
+    path = tmp_path_factory.getbasetemp() / "garbage.ckpt"
+    path.write_bytes(content)
+    with pytest.raises(InputError, match=r"not a whole checkpoint|a file of another program"):
+        read_checkpoint(path)
+
+
+class Touch:
+    """Pickled code that leaves a trace."""
+
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return os.mkdir, (str(self.path),)
+
+
+@pytest.mark.parametrize("save", [torch.save, lambda value, path: path.write_bytes(pickle.dumps(value, protocol=2))])
+def test_code_in_a_checkpoint_does_not_run(tmp_path, save):
+    trace = tmp_path / "trace"
+    save({"state_dict": {}, "hyper_parameters": {"labels": Touch(trace)}}, tmp_path / "code.ckpt")
+    with pytest.raises(InputError, match="not a whole checkpoint"):
+        read_checkpoint(tmp_path / "code.ckpt")
+    assert not trace.exists()
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        {"w": torch.zeros(2)},  # the weights of a Hugging Face folder
+        {"state_dict": {}},  # Lightning without hyperparameters
+        {"state_dict": {}, "hyper_parameters": {"lr": 0.1}},
+        {"epoch": 1, "hyper_parameters": {"labels": ["O"]}},
+        torch.zeros(2),
+        [1, 2],
+    ],
+)
+def test_a_checkpoint_of_other_software_is_refused(tmp_path, content):
+    torch.save(content, tmp_path / "other.ckpt")
+    with pytest.raises(InputError, match="a file of another program, without the labels"):
+        read_checkpoint(tmp_path / "other.ckpt")
+
+
+@pytest.fixture
+def runs(tmp_path):
+    """Make a run's folder with some checkpoints; later ones are newer."""
+    made = []
+
+    def make(name, *kinds, model="a"):
+        folder = tmp_path / name / "checkpoints"
+        folder.mkdir(parents=True)
+        for kind in kinds:
+            content = {"state_dict": {}, "hyper_parameters": {"labels": ["O"], "model_name_or_path": model}}
+            torch.save(content, folder / f"{kind}.ckpt")
+        made.append(name)
+        for path in (*folder.iterdir(), folder):
+            os.utime(path, (1e9 + len(made), 1e9 + len(made)))
+        return folder
+
+    return make
+
+
+def test_the_newest_run_is_found_at_any_depth(tmp_path, runs):
+    runs("z", "best", "last")
+    newest = runs("b/a", "best", "last")
+    assert newest_checkpoint(tmp_path) == newest / "best.ckpt"
+    assert newest_checkpoint(tmp_path, kind="last") == newest / "last.ckpt"
+
+
+def test_a_run_without_a_best_checkpoint_gives_its_last(tmp_path, runs):
+    runs("a", "best", "last")
+    assert newest_checkpoint(tmp_path) == tmp_path / "a" / "checkpoints" / "best.ckpt"
+    newest = runs("b", "last")
+    assert newest_checkpoint(tmp_path) == newest / "last.ckpt"
+
+
+def test_a_folder_with_neither_is_passed_over(tmp_path, runs):
+    older = runs("a", "best")
+    runs("b", "epoch=1")
+    assert newest_checkpoint(tmp_path) == older / "best.ckpt"
+
+
+def test_runs_of_other_models_are_passed_over(tmp_path, runs):
+    older = runs("a", "best", model="one")
+    runs("b", "best", model="two")
+    assert newest_checkpoint(tmp_path, model_name_or_path="one") == older / "best.ckpt"
+    assert newest_checkpoint(tmp_path, model_name_or_path="three") is None
+
+
+def test_a_run_that_writes_over_its_checkpoint_is_the_newest(tmp_path, runs):
+    older = runs("a", "best", "last")
+    runs("b", "best", "last")
+    os.utime(older / "last.ckpt", (2e9, 2e9))  # in place, the folder stays as it was
+    assert newest_checkpoint(tmp_path) == older / "best.ckpt"
+
+
+def test_without_runs_there_is_none(tmp_path):
+    assert newest_checkpoint(tmp_path) is None
+    assert newest_checkpoint(tmp_path / "nothing") is None

@@ -1,0 +1,280 @@
+"""Whole runs through `main([...])`, and what each wrong input is answered."""
+
+import csv
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+
+from ner_lightning.cli import main
+
+
+@pytest.fixture
+def run(tmp_path, monkeypatch, conll_files, tiny_model, capsys):
+    """Run a subcommand on the invented corpus with the tiny model in an empty folder; gives (code, out, err)."""
+    monkeypatch.chdir(tmp_path)
+    standard = {
+        "--data.train_file": conll_files / "train.conll",
+        "--data.validation_file": conll_files / "validation.conll",
+        "--data.test_file": conll_files / "test.conll",
+        "--model.model_name_or_path": tiny_model,
+    }
+
+    def call(subcommand, *args, without=(), alone=False):
+        fixed = [] if alone else [f"{name}={value}" for name, value in standard.items() if name not in without]
+        quiet = ["--trainer.accelerator=cpu", "--trainer.enable_progress_bar=false"]
+        if subcommand == "fit":
+            quiet.append("--trainer.log_every_n_steps=1")
+        capsys.readouterr()
+        code = main([subcommand, *fixed, *quiet, *map(str, args)])
+        return code, *capsys.readouterr()
+
+    return call
+
+
+def fit(run, *args):
+    code, out, err = run("fit", "--trainer.max_epochs=2", *args)
+    assert code == 0, err
+    return out
+
+
+def error(result):
+    """The sentence of an error: the last line, with no traceback before it."""
+    code, _, err = result
+    assert code == 1
+    assert "Traceback" not in err
+    return err.strip().splitlines()[-1]
+
+
+def test_fit_leaves_checkpoints_logs_and_config_and_says_what_comes_next(run):
+    out = fit(run)
+    folder = Path("runs/version_0")
+    assert {path.name for path in (folder / "checkpoints").iterdir()} == {"best.ckpt", "last.ckpt"}
+    assert list(folder.glob("events.out.tfevents.*"))
+    logged = set(csv.DictReader((folder / "metrics.csv").open()).fieldnames)
+    assert {"train_loss", "val_loss", "val_f1", "val_f1_PER", "val_precision", "val_recall", "val_accuracy"} <= logged
+    assert any(name.startswith("lr-AdamW") for name in logged)
+    assert yaml.safe_load((folder / "config.yaml").read_text())["trainer"]["max_epochs"] == 2
+    assert "best        val_f1" in out
+    assert "words/s" in out
+    assert "python -m ner_lightning test --ckpt_path runs/version_0/checkpoints/best.ckpt" in out
+
+
+def test_every_checkpoint_of_a_run_loads_without_running_code(run):
+    fit(run)
+    for path in Path("runs").glob("**/*.ckpt"):
+        checkpoint = torch.load(path, weights_only=True)
+        assert "model.classifier.weight" in checkpoint["state_dict"]
+
+
+def test_the_saved_config_runs_again(run):
+    fit(run)
+    code, _, err = run("fit", "--config=runs/version_0/config.yaml", "--trainer.max_steps=1", alone=True)
+    assert code == 0, err
+
+
+def test_test_after_fit_uses_the_best_checkpoint_of_the_newest_run(run):
+    fit(run)
+    fit(run)
+    code, out, err = run("test")
+    assert code == 0
+    assert "using runs/version_1/checkpoints/best.ckpt" in err
+    assert "support" in out
+    assert "10 words scored" in out  # the test split has two sentences of five and six words
+    again = run("test", "--ckpt_path=runs/version_1/checkpoints/best.ckpt")[1]
+    assert again == out
+
+
+def test_a_checkpoint_alone_says_on_what_it_is_tested(run):
+    fit(run)
+    named = run("test")[1]
+    assert run("test", alone=True)[1] == named
+    assert run("test", "--ckpt_path=best", alone=True)[1] == named
+
+
+def test_validate_of_the_best_checkpoint_repeats_the_score_of_fit(run):
+    out = fit(run)
+    best = next(line for line in out.splitlines() if line.startswith("best"))
+    table = run("validate")[1]
+    score = next(line for line in table.splitlines() if line.startswith("all")).split()[3]
+    assert f"{float(score) / 100:.4f}" in best
+
+
+def test_a_run_resumes_from_its_last_checkpoint_with_its_own_options(run):
+    fit(run, "--model.learning_rate=0.003")
+    code, out, err = run("fit", "--ckpt_path=last", "--trainer.max_epochs=3")
+    assert code == 0, err
+    config = yaml.safe_load(Path("runs/version_1/config.yaml").read_text())
+    assert config["model"]["learning_rate"] == 0.003
+    assert [line.split()[0] for line in out.splitlines() if line[:1].isdigit()] == ["2"]  # the third epoch alone
+
+
+def test_an_option_of_the_command_line_beats_the_checkpoint(run):
+    fit(run)
+    code, _, err = run("test", "--data.eval_batch_size=1", "--model.score_mode=strict")
+    assert code == 0, err
+    config = yaml.safe_load(Path("runs/version_1/config.yaml").read_text())
+    assert config["data"]["eval_batch_size"] == 1
+    assert config["model"]["score_mode"] == "strict"
+
+
+def test_an_option_that_a_resumed_optimizer_would_override_is_refused(run):
+    fit(run)
+    message = error(run("fit", "--ckpt_path=last", "--model.learning_rate=0.25"))
+    assert "--model.learning_rate=0.25, but" in message
+    assert "was trained with 2e-05" in message
+
+
+def test_a_run_that_max_steps_ends_inside_an_epoch_can_be_tested(run):
+    code, out, err = run("fit", "--trainer.max_steps=1", "--data.batch_size=1")
+    assert code == 0, err
+    assert "checkpoints/last.ckpt" in out
+    assert run("test")[0] == 0
+
+
+def test_fit_without_validation_keeps_the_last_epoch(run):
+    code, out, err = run("fit", "--trainer.max_epochs=1", without=["--data.validation_file"])
+    assert code == 0, err
+    assert "best.ckpt" in out
+
+
+def test_fast_dev_run_writes_nothing(run):
+    code, _, err = run("fit", "--trainer.fast_dev_run=true")
+    assert code == 0, err
+    assert not list(Path().glob("**/*.ckpt"))
+
+
+def test_inspect_shows_device_corpus_alignment_and_batch(run):
+    code, out, err = run("inspect")
+    assert code == 0, err
+    assert "device          cpu" in out
+    assert "B-PER         2           1     1" in out
+    assert "##olm" in out  # Arvenholm in pieces
+    assert "word_index" in out
+    assert not Path("runs").exists()
+
+
+def test_predict_adds_a_column_to_the_file(run, conll_files):
+    fit(run)
+    text = (conll_files / "test.conll").read_text()
+    code, out, err = run("predict", f"--data.predict_file={conll_files / 'test.conll'}", alone=True)
+    assert code == 0, err
+    written = Path(out.strip().split(": ")[-1]).read_text()
+    assert len(written.splitlines()) == len(text.splitlines())
+    for before, after in zip(text.splitlines(), written.splitlines(), strict=True):
+        assert after.startswith(before)
+        assert len(after.split()) == len(before.split()) + (1 if before and "DOCSTART" not in before else 0)
+
+
+def test_conllu_and_part_of_speech_run_the_same_way(run, tmp_path):
+    line = "{n}\t{word}\t_\t{upos}\t_\t_\t0\troot\t_\t_\n"
+    words = ["The DET", "river VERB"], ["A DET", "Bird NOUN", "sang VERB"]
+    text = "".join(
+        "# text\n" + "".join(line.format(n=i, word=w.split()[0], upos=w.split()[1]) for i, w in enumerate(s, 1)) + "\n"
+        for s in words
+    )
+    path = tmp_path / "some.conllu"
+    path.write_text(text)
+    files = [f"--data.{split}_file={path}" for split in ("train", "validation", "test")]
+    without = [f"--data.{split}_file" for split in ("train", "validation", "test")]
+    code, out, err = run("fit", "--trainer.max_epochs=1", *files, without=without)
+    assert code == 0, err
+    out = run("test", alone=True)[1]
+    assert {line.split()[0] for line in out.splitlines() if line} >= {"DET", "NOUN", "VERB", "all"}
+
+
+@pytest.mark.parametrize(
+    ("args", "message"),
+    [
+        (["--data.train_file=nowhere.conll"], r"nowhere.conll: no such file"),
+        (["--data.train_file=."], r"\.: .*directory"),
+        (["--data.train_file=empty.conll"], r"empty.conll: .*empty"),
+        (["--data.train_file=short.conll"], r"short.conll:2: .*column"),
+        (["--data.label_column_name=7"], r"train.conll: .*column"),
+        (["--data.max_seq_length=65"], r"--data.max_seq_length=65 .*64"),
+        (["--data.max_seq_length=2"], r"--data.max_seq_length=2 leaves no room"),
+        (["--data.batch_size=0"], r"--data.batch_size=0"),
+        (["--data.eval_batch_size=-1"], r"--data.eval_batch_size=-1"),
+        (["--data.num_workers=-1"], r"--data.num_workers=-1"),
+        (["--model.warmup_ratio=2"], r"--model.warmup_ratio=2"),
+        (["--model.freeze_layers=9"], r"--model.freeze_layers=9: the model has 1 layers"),
+        (["--model.model_name_or_path=no/where"], r"--model.model_name_or_path=no/where: .*offline"),
+        (["--trainer.max_epochs=-1"], r"--trainer.max_epochs"),
+        (["--trainer.overfit_batches=1"], r"--trainer.overfit_batches .*limit_train_batches"),
+        (["--ckpt_path=nowhere.ckpt"], r"--ckpt_path=nowhere.ckpt: no such file"),
+        (["--ckpt_path=best"], r"no checkpoint below runs"),
+    ],
+)
+def test_wrong_input_gets_one_sentence_and_leaves_nothing(run, tmp_path, args, message):
+    (tmp_path / "empty.conll").touch()
+    (tmp_path / "short.conll").write_text("Mira B-PER\nToll\n")
+    replaced = [arg.split("=")[0] for arg in args]
+    assert re.search(message, error(run("fit", *args, without=replaced)))
+    assert not list(Path().glob("**/*.ckpt"))
+
+
+def test_no_network_for_a_dataset_says_what_works_offline(run):
+    without = [f"--data.{split}_file" for split in ("train", "validation", "test")]
+    message = error(run("fit", "--data.dataset_name=lhoestq/conll2003", without=without))
+    assert "ner_lightning/quickstart" in message
+
+
+def test_a_checkpoint_cut_short_is_named(run):
+    fit(run)
+    path = Path("runs/version_0/checkpoints/best.ckpt")
+    path.write_bytes(path.read_bytes()[:-200])
+    assert "best.ckpt: not a whole checkpoint" in error(run("test", f"--ckpt_path={path}"))
+
+
+def test_labels_that_the_checkpoint_does_not_know_are_named_with_their_place(run, tmp_path):
+    fit(run)
+    (tmp_path / "more.conll").write_text("Mira NNP I-NP O\n\nToll NNP I-NP B-GOD\n")
+    message = error(run("test", "--data.test_file=more.conll", alone=True))
+    assert "more.conll:3" in message
+    assert "B-GOD" in message
+
+
+def test_other_labels_than_those_of_the_checkpoint_are_an_error_with_both_lists(run, conll_files):
+    fit(run)
+    message = error(run("test", "--data.labels=[O,B-LOC,I-LOC,B-PER,I-PER,B-ORG,I-ORG,B-MISC,I-MISC]"))
+    assert "['O', 'B-LOC', 'I-LOC', 'B-MISC'" in message
+    assert "['O', 'B-LOC', 'I-LOC', 'B-PER'" in message
+
+
+def test_debug_shows_the_traceback(run):
+    from ner_lightning.errors import InputError
+
+    with pytest.raises(InputError, match="batch_size=0"):
+        run("fit", "--data.batch_size=0", "--debug")
+
+
+@pytest.mark.parametrize("args", [["fit", "--model.learning_rte=1"], ["fit", "--config=nowhere.yaml"], ["fly"], []])
+def test_wrong_usage_exits_with_2_and_a_short_text(capsys, args):
+    with pytest.raises(SystemExit) as exit_info:
+        main(args)
+    assert exit_info.value.code == 2
+    err = capsys.readouterr().err
+    assert "error" in err
+    assert len(err.splitlines()) < 12
+
+
+def test_help_imports_no_heavy_library_that_lightning_does_not_import_itself():
+    code = (
+        "import sys, warnings\n"
+        "warnings.simplefilter('ignore')\n"
+        "import lightning.pytorch.cli\n"
+        "before = set(sys.modules)\n"
+        "from ner_lightning.cli import main\n"
+        "try: main(['fit', '--help'])\n"
+        "except SystemExit: pass\n"
+        "heavy = {'datasets', 'pandas', 'pyarrow', 'seqeval', 'sklearn', 'transformers.modeling_utils'}\n"
+        "print(sorted(heavy & (set(sys.modules) - before)))"
+    )
+    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert out.splitlines()[-1] == "[]"
+    for text in ("--data.train_file", "--model.learning_rate", "Peak of the learning rate"):
+        assert text in out

@@ -1,0 +1,128 @@
+"""Every shipped config runs as it stands, through `main([...])`, against a Hub that serves what it names."""
+
+import io
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+from ner_lightning.cli import main
+
+ROOT = Path(__file__).parents[1]
+CONFIGS = sorted((ROOT / "configs").glob("*.yaml"))
+ON_THE_HUB = [path for path in CONFIGS if path.stem != "quickstart"]
+# columns of the datasets that the configs name: label names as their cards declare them
+CONLL_LABELS = {
+    "pos_tags": ["DT", "NN", "NNP", "VBD", "."],
+    "chunk_tags": ["O", "B-NP", "I-NP", "B-VP", "I-VP"],
+    "ner_tags": ["O", "B-PER", "I-PER", "B-ORG", "I-ORG", "B-LOC", "I-LOC", "B-MISC", "I-MISC"],
+}
+CONLL_ROWS = [
+    ("The mill at Arvenholm burned .", [0, 1, 1, 2, 3, 4], [1, 2, 1, 1, 3, 0], [0, 0, 0, 5, 0, 0]),
+    ("Mira Toll saw Quill Works .", [2, 2, 3, 2, 2, 4], [1, 2, 3, 1, 2, 0], [1, 2, 0, 3, 4, 0]),
+]
+WNUT_LABELS = {"ner_tags": ["O", "B-creative-work", "I-creative-work", "B-person", "I-person"]}
+WNUT_ROWS = [("omg Mira Toll sings", [0, 3, 4, 0]), ("best song : Blue Fen", [0, 0, 0, 1, 2])]
+
+
+def serve(hub, model):
+    """Put the default model's name and the datasets of the configs on the Hub, in parquet as they are there."""
+    hub.add_repo("model", "bert-base-cased", {path.name: path.read_bytes() for path in model.iterdir()})
+    for name, ref, labels, rows in (
+        ("lhoestq/conll2003", "main", CONLL_LABELS, CONLL_ROWS),
+        ("leondz/wnut_17", "refs/convert/parquet", WNUT_LABELS, WNUT_ROWS),
+    ):
+        content = parquet(labels, rows)
+        splits = ("train", "validation", "test")
+        prefix = "data/{}-00000-of-00001.parquet" if ref == "main" else "wnut_17/{}/0000.parquet"
+        hub.add_repo("dataset", name, {prefix.format(split): content for split in splits}, ref=ref)
+
+
+def parquet(labels, rows) -> bytes:
+    from datasets import ClassLabel, Dataset, Features, List, Value
+
+    columns = {name: [row[1 + i] for row in rows] for i, name in enumerate(labels)}
+    features = {name: List(ClassLabel(names=names)) for name, names in labels.items()}
+    table = Dataset.from_dict(
+        {"tokens": [row[0].split() for row in rows], **columns},
+        features=Features({"tokens": List(Value("string")), **features}),
+    )
+    buffer = io.BytesIO()
+    table.to_parquet(buffer)
+    return buffer.getvalue()
+
+
+@pytest.mark.parametrize("config", ON_THE_HUB, ids=lambda path: path.stem)
+def test_a_config_runs_with_what_it_names_on_the_hub(config, hub, tiny_model, tmp_path, monkeypatch, capsys):
+    serve(hub, tiny_model)
+    monkeypatch.chdir(tmp_path)
+    options = ["--trainer.max_epochs=1", "--trainer.log_every_n_steps=1", "--trainer.enable_progress_bar=false"]
+    assert main(["fit", f"--config={config}", "--trainer.accelerator=cpu", *options]) == 0, capsys.readouterr().err
+    assert "val_f1" in capsys.readouterr().out
+    assert main(["test", "--trainer.accelerator=cpu", "--trainer.enable_progress_bar=false"]) == 0
+    words = sum(len(row[0].split()) for row in (WNUT_ROWS if config.stem == "wnut17" else CONLL_ROWS))
+    assert f"{words} words scored" in capsys.readouterr().out
+
+
+def test_the_commit_of_the_dataset_is_in_the_checkpoint(hub, tiny_model, tmp_path, monkeypatch):
+    import torch
+
+    serve(hub, tiny_model)
+    monkeypatch.chdir(tmp_path)
+    quiet = ["--trainer.enable_progress_bar=false", "--trainer.accelerator=cpu"]
+    assert main(["fit", f"--config={ROOT / 'configs/conll.yaml'}", "--trainer.max_steps=1", *quiet]) == 0
+    checkpoint = torch.load("runs/version_0/checkpoints/last.ckpt", weights_only=True)
+    commit = hub.repo("dataset", "lhoestq/conll2003").resolve("main").oid
+    assert checkpoint["TokenClassificationDataModule"]["dataset_commit"] == commit
+
+
+def test_quickstart_runs_without_a_network(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    quiet = ["--trainer.enable_progress_bar=false", "--trainer.accelerator=cpu"]
+    assert main(["fit", f"--config={ROOT / 'configs/quickstart.yaml'}", "--trainer.max_steps=3", *quiet]) == 0
+    assert "Tarina" in capsys.readouterr().out
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_quickstart_learns_to_find_names_that_it_has_never_seen(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    quiet = ["--trainer.enable_progress_bar=false", "--trainer.accelerator=cpu"]
+    assert main(["fit", f"--config={ROOT / 'configs/quickstart.yaml'}", *quiet]) == 0
+    best = next(line for line in capsys.readouterr().out.splitlines() if line.startswith("best"))
+    assert float(best.split()[2].rstrip(",")) > 0.9
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+def test_the_exact_command_of_the_main_job_with_the_real_client(hub, tiny_model, tmp_path):
+    serve(hub, tiny_model)
+    command = "-m ner_lightning fit --config configs/conll.yaml --trainer.max_steps 2"
+    (tmp_path / "configs").symlink_to(ROOT / "configs")
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("HF_")}
+    done = subprocess.run(
+        [sys.executable, *command.split()],
+        env={**environment, **hub.env(tmp_path / "home"), "HF_HUB_OFFLINE": "0"},
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "checkpoints/" in done.stdout
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
+def test_a_config_opens_with_its_command_and_holds_only_what_differs(path, capsys):
+    text = path.read_text(encoding="utf-8")
+    head = [line for line in text.splitlines() if line.startswith("#")]
+    assert any(f"python -m ner_lightning fit --config configs/{path.name}" in line for line in head)
+    with pytest.raises(SystemExit):
+        main(["fit", "--print_config"])
+    defaults = yaml.safe_load(capsys.readouterr().out)
+    for group in ("data", "trainer"):
+        for name, value in yaml.safe_load(text)[group].items():
+            assert json.dumps(defaults[group][name]) != json.dumps(value), f"{group}.{name} is the default"
