@@ -5,14 +5,68 @@ It knows nothing of the command line, nor of what the weights are of.
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 
 from ner_lightning.errors import InputError
+
+
+class BestCheckpoint(ModelCheckpoint):
+    """Keep `best.ckpt`: the state with the best score.
+
+    A run that is resumed starts with the best checkpoint of the run that it goes on from, in its own folder; Lightning
+    alone would forget that score and keep the best of what follows.
+
+    Args:
+        monitor: The logged number that decides; without one, the last epoch is kept.
+        mode: Whether a larger number is better (`max`) or a smaller one (`min`).
+        dirpath: Where to; by default `checkpoints` in the folder of the run.
+        save_weights_only: Leave out the optimizer: smaller by two thirds, but training cannot go on from it.
+    """
+
+    def __init__(
+        self,
+        *,
+        monitor: str | None = "val_f1",
+        mode: Literal["max", "min"] = "max",
+        dirpath: str | None = None,
+        save_weights_only: bool = False,
+    ) -> None:
+        super().__init__(
+            dirpath=dirpath,
+            filename="best",
+            monitor=monitor,
+            mode=mode,
+            save_weights_only=save_weights_only,
+            enable_version_counter=False,  # one file a run, under a name that one can type
+        )
+
+    def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
+        """Take over the best checkpoint of the run that is resumed."""
+        state = checkpoint.get("callbacks", {}).get(self.state_key)
+        if trainer.state.fn != "fit" or not state or not state["best_model_path"]:
+            return
+        # beside the checkpoint that is resumed, where the run was moved since
+        places = [Path(state["best_model_path"]), Path(trainer.ckpt_path or "").parent / "best.ckpt"]
+        best = next((place for place in places if place.is_file()), None)
+        if best is None:
+            return
+        assert self.dirpath is not None
+        kept = Path(self.dirpath) / "best.ckpt"
+        if trainer.is_global_zero and not (kept.is_file() and kept.samefile(best)):
+            kept.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(best, kept)
+        self.best_model_path = self.kth_best_model_path = str(kept)
+        self.best_model_score = self.kth_value = state["best_model_score"]
+        self.best_k_models = {str(kept): state["best_model_score"]}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Nothing: `on_load_checkpoint` knows whether this run trains and where its folder is."""
 
 
 class LastCheckpoint(ModelCheckpoint):
@@ -24,6 +78,9 @@ class LastCheckpoint(ModelCheckpoint):
 
     def __init__(self) -> None:
         super().__init__(filename="last", monitor=None, save_top_k=1, enable_version_counter=False)
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Nothing: the last state of another run is not one of this run."""
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Save the end of a run that was stopped inside an epoch."""

@@ -15,13 +15,13 @@ from typing import Any
 import yaml
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import Trainer as LightningTrainer
-from lightning.pytorch.callbacks import LearningRateMonitor, ModelCheckpoint
+from lightning.pytorch.callbacks import LearningRateMonitor
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 from lightning_utilities.core.rank_zero import rank_zero_info
 
 import ner_lightning
-from ner_lightning.checkpoints import LastCheckpoint, newest_checkpoint, read_checkpoint
+from ner_lightning.checkpoints import BestCheckpoint, LastCheckpoint, newest_checkpoint, read_checkpoint
 from ner_lightning.data import TokenClassificationDataModule
 from ner_lightning.errors import InputError
 from ner_lightning.model import TokenClassificationModule
@@ -56,6 +56,8 @@ def main(args: list[str] | None = None) -> int:
     args = sys.argv[1:] if args is None else args
     # batches are tokenised ahead of time: workers have next to nothing to do
     warnings.filterwarnings("ignore", message=".*does not have many workers.*")
+    # a run that ends before its first validation: LastCheckpoint keeps it
+    warnings.filterwarnings("ignore", message=".*could not find the monitored key.*")
     # Lightning's own use of torch
     warnings.filterwarnings("ignore", message=".*isinstance.treespec, LeafSpec.* is deprecated.*")
     # Lightning's warning against two sources of arguments: there is one, the list
@@ -124,15 +126,7 @@ class TokenClassificationCLI(LightningCLI):
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Add the checkpoint of the best epoch, the links, and `--debug`."""
-        parser.add_lightning_class_args(ModelCheckpoint, "checkpoint")
-        parser.set_defaults(
-            {
-                "checkpoint.filename": "best",
-                "checkpoint.monitor": "val_f1",
-                "checkpoint.mode": "max",
-                "checkpoint.enable_version_counter": False,  # one best.ckpt a run, under a name that one can type
-            }
-        )
+        parser.add_lightning_class_args(BestCheckpoint, "checkpoint")
         parser.link_arguments("model.model_name_or_path", "data.model_name_or_path")
         parser.link_arguments("model.model_revision", "data.model_revision")
         parser.link_arguments("data.labels", "model.labels", apply_on="instantiate")
@@ -153,6 +147,7 @@ class TokenClassificationCLI(LightningCLI):
             if "validation" not in self.datamodule.corpus.splits:
                 rank_zero_info("there is no validation split: nothing is scored, and the last epoch is kept")
                 self._get(self.config_init, "checkpoint").monitor = None
+                kwargs["limit_val_batches"] = 0
         return super().instantiate_trainer(**kwargs)
 
     def validate(self, **kwargs: Any) -> None:

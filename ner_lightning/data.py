@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import torch
-from lightning.pytorch import LightningDataModule
+from lightning.pytorch import LightningDataModule, Trainer
 from torch.utils.data import DataLoader
 
 from ner_lightning.corpus import Corpus, load_corpus
@@ -124,6 +124,7 @@ class TokenClassificationDataModule(LightningDataModule):
         self.save_hyperparameters(ignore=["labels"])  # the model records them, and Lightning wants one value a name
         # a checkpoint with a Path in it would not load
         self.hparams.update({name: str(value) for name, value in self.hparams.items() if isinstance(value, Path)})
+        self._epoch = 0  # of the checkpoint that a run goes on from
         self._encoded: dict[str, tuple[Dataset, int]] = {}
 
     @property
@@ -226,8 +227,8 @@ class TokenClassificationDataModule(LightningDataModule):
             num_replicas=trainer.world_size if trainer else 1,
             rank=trainer.global_rank if trainer else 0,
         )
-        # Lightning asks for the first batches of a resumed run before it tells the sampler the epoch
-        sampler.set_epoch(trainer.current_epoch if trainer and shuffle else 0)
+        # workers are asked for the first batches of a resumed run before Lightning tells the sampler the epoch
+        sampler.set_epoch(max(self._epoch, _epochs_done(trainer)) if shuffle else 0)
         return DataLoader(
             windows,
             sampler=sampler,  # yields whole batches, see LengthBatchSampler
@@ -244,12 +245,21 @@ class TokenClassificationDataModule(LightningDataModule):
         )
 
     def state_dict(self) -> dict[str, Any]:
-        """What a checkpoint records of the data: the commit that was loaded, the labels, the scheme of the source."""
+        """What a checkpoint records of the data: the commit, the labels, the scheme of the source, the epoch."""
         return {
+            "epoch": _epochs_done(self.trainer),
             "dataset_commit": self.corpus.commit,
             "labels": list(self.labels),
             "scheme": self.corpus.scheme,
         }
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Go on with the order of the epoch that a checkpoint was saved in.
+
+        Args:
+            state_dict: What `state_dict` returned.
+        """
+        self._epoch = state_dict.get("epoch", 0)
 
     def describe(self) -> dict[str, Any]:
         """What one wants to see first of a corpus.
@@ -319,3 +329,8 @@ class TokenClassificationDataModule(LightningDataModule):
         )
         self._encoded[split] = (windows, first_words[-1])
         return self._encoded[split]
+
+
+def _epochs_done(trainer: Trainer | None) -> int:
+    # what Lightning gives to samplers; `current_epoch` is one behind while the end of an epoch is saved
+    return trainer.fit_loop.epoch_progress.current.processed if trainer else 0  # type: ignore[attr-defined]

@@ -138,8 +138,12 @@ class Encoder:
 
     def fingerprint(self) -> str:
         """A digest of all that decides the encoding: the key of its cache."""
+        tokenizer = json.loads(self.tokenizer.backend_tokenizer.to_str())
+        for last_call in ("padding", "truncation"):  # says how the tokenizer was last called, here or elsewhere
+            del tokenizer[last_call]
         parts = [
-            self.tokenizer.backend_tokenizer.to_str(),
+            tokenizer,
+            self.tokenizer.unk_token_id,
             self.labels,
             self.max_seq_length,
             self.label_all_tokens,
@@ -224,17 +228,16 @@ def cut(sizes: Sequence[int], capacity: int) -> list[Window]:
     for size in sizes:
         starts.append(starts[-1] + size)
     spans = _spans(starts, capacity)
-    scored: list[list[int]] = [[] for _ in spans]
-    for word in range(len(sizes)):
-        distances = []
-        for start, end in spans:
-            if not start <= word < end:
-                distances.append(-1.0)
-                continue
+    best = [(-1.0, 0)] * len(sizes)  # of each word: distance to the nearer cut, window
+    for number, (start, end) in enumerate(spans):
+        for word in range(start, end):
             left = starts[word] - starts[start] if start else float("inf")
             right = starts[end] - starts[word + 1] if end < len(sizes) else float("inf")
-            distances.append(min(left, right))
-        scored[distances.index(max(distances))].append(word)
+            if min(left, right) > best[word][0]:
+                best[word] = (min(left, right), number)
+    scored: list[list[int]] = [[] for _ in spans]
+    for word, (_, number) in enumerate(best):
+        scored[number].append(word)
     return [Window(*span, words) for span, words in zip(spans, scored, strict=True) if words]
 
 

@@ -7,7 +7,7 @@ align words are told in one place and in one sentence. It knows nothing of corpo
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
@@ -24,7 +24,7 @@ log = logging.getLogger(__name__)
 # `transformers` takes seconds to import and `--help` does not need it: every import of it stands in a function.
 
 
-def load_tokenizer(model_name_or_path: str, *, revision: str | None = None, **options: Any) -> PreTrainedTokenizerFast:
+def load_tokenizer(model_name_or_path: str, *, revision: str | None = None) -> PreTrainedTokenizerFast:
     """Load a fast tokenizer that splits a list of words as it splits the text they make.
 
     Byte-level tokenizers need `add_prefix_space` for that. Whether this one does is found by trying: the
@@ -33,24 +33,27 @@ def load_tokenizer(model_name_or_path: str, *, revision: str | None = None, **op
     Args:
         model_name_or_path: Hub id or local folder.
         revision: Branch, tag or commit of the Hub repository.
-        options: What `AutoTokenizer.from_pretrained` takes besides.
 
     Raises:
-        InputError: There is no such tokenizer, or only a slow one, which cannot say which word a sub-word is of.
+        InputError: There is no such tokenizer, or one without words, or only a slow one, which cannot say which word
+            a sub-word is of.
     """
     from transformers import AutoTokenizer
 
-    def load(**more: Any) -> PreTrainedTokenizerFast:
-        return _load(AutoTokenizer.from_pretrained, model_name_or_path, revision=revision, **options, **more)
-
-    tokenizer = load()
+    tokenizer = _load(AutoTokenizer.from_pretrained, model_name_or_path, revision=revision)
     if not tokenizer.is_fast:
         raise InputError(
             f"--model.model_name_or_path={model_name_or_path}: {type(tokenizer).__name__} is a slow tokenizer, which "
             "cannot tell which word a sub-word belongs to; choose a model that has a fast one (a tokenizer.json)"
         )
+    # without its files, transformers makes a tokenizer of special tokens and the sign of a word's start, silently
+    if not set(tokenizer.get_vocab()) - {*tokenizer.all_special_tokens, "▁"}:
+        raise InputError(
+            f"--model.model_name_or_path={model_name_or_path} has a configuration but no vocabulary: every word would "
+            "be unknown; the files of its tokenizer (a tokenizer.json) belong beside config.json"
+        )
     if not _splits_words_like_text(tokenizer):
-        tokenizer = load(add_prefix_space=True)
+        tokenizer = _load(AutoTokenizer.from_pretrained, model_name_or_path, revision=revision, add_prefix_space=True)
         _add_prefix_space(tokenizer)
         if not _splits_words_like_text(tokenizer):
             log.warning(
@@ -106,7 +109,8 @@ def load_token_classifier(
     config.id2label = dict(enumerate(labels))
     config.label2id = {label: number for number, label in enumerate(labels)}
     if not pretrained:
-        return AutoModelForTokenClassification.from_config(config, dtype=torch.float32).train()
+        with _one_sentence(model_name_or_path):
+            return AutoModelForTokenClassification.from_config(config, dtype=torch.float32).train()
     with _quiet_transformers():
         model, loading = _load(
             AutoModelForTokenClassification.from_pretrained,
@@ -117,16 +121,19 @@ def load_token_classifier(
             ignore_mismatched_sizes=True,
             output_loading_info=True,
         )
-        if own is not None and own != list(labels):
-            _initialise(head_parameters(model), std=float(getattr(config, "initializer_range", 0.02)))
-            log.warning(
-                "%s: its head for %s is replaced by a new one for the labels of the data",
-                model_name_or_path,
-                own,
-            )
-    head = {name for name, _ in head_parameters(model)}
-    lost = sorted(set(loading["missing_keys"]) - head)
-    if lost:
+    head = dict(head_parameters(model))
+    drawn = {*loading["missing_keys"], *(name for name, *_ in loading["mismatched_keys"])}
+    # a whole head without names of its own (LABEL_0, LABEL_1) is one for other labels too
+    if own != list(labels) and (own is not None or not drawn & head.keys()):
+        fresh = AutoModelForTokenClassification.from_config(config, dtype=torch.float32)
+        for name, parameter in head_parameters(fresh):
+            head[name].data.copy_(parameter.data)
+        log.warning(
+            "%s: its head for %s is replaced by a new one for the labels of the data",
+            model_name_or_path,
+            own or "labels without names",
+        )
+    if lost := sorted(drawn - head.keys()):
         log.warning("%s lacks weights of its encoder, drawn at random: %s", model_name_or_path, ", ".join(lost))
     return model.train()  # `from_pretrained` leaves it in eval mode, and Lightning keeps the mode it finds: no dropout
 
@@ -152,18 +159,24 @@ def head_parameters(model: PreTrainedModel) -> list[tuple[str, Any]]:
 
 def _load(load: Callable[..., Any], name: str, *, revision: str | None, **options: Any) -> Any:
     place = packaged(name)
-    if not Path(place).exists() and not _hub_answers(name, revision):
-        options["local_files_only"] = True
+    offline = not Path(place).exists() and not _hub_answers(name, revision)
+    with _one_sentence(name, offline=offline):
+        return load(place, revision=revision, local_files_only=offline, **options)
+
+
+@contextmanager
+def _one_sentence(name: str, *, offline: bool = False) -> Iterator[None]:
     try:
-        return load(place, revision=revision, **options)
-    except (OSError, ValueError) as error:  # OSError: what cannot be found, followed by paragraphs of advice
-        if "local_files_only" in options:
+        yield
+    except Exception as error:  # a missing file, a cut one and a wrong one fail in the own way of each library
+        if offline and isinstance(error, OSError):
+            _hub_answers.cache_clear()  # the next attempt, in a notebook, may find a network
             raise InputError(
-                f"--model.model_name_or_path={name}: the Hub does not answer and the model is not in the cache; what "
-                "works offline: a local folder, a model that was used before, or the packaged ner_lightning/quickstart "
-                "with --model.pretrained=false"
+                f"--model.model_name_or_path={name}: there is no such folder, the Hub does not answer and the model is "
+                "not in the cache; what works offline: a local folder, a model that was used before, or the packaged "
+                "ner_lightning/quickstart with --model.pretrained=false"
             ) from error
-        reason = str(error).strip().splitlines()[0]
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]  # paragraphs of advice follow
         raise InputError(f"--model.model_name_or_path={name} cannot be loaded: {reason}") from error
 
 
@@ -204,9 +217,9 @@ def _add_prefix_space(tokenizer: PreTrainedTokenizerFast) -> None:
     # the model classes (RoBERTa, GPT-2) take the option, the generic class of a bare tokenizer.json ignores it
     from tokenizers.pre_tokenizers import ByteLevel
 
-    backend = tokenizer.backend_tokenizer
-    if isinstance(backend.pre_tokenizer, ByteLevel):
-        backend.pre_tokenizer = ByteLevel(add_prefix_space=True, use_regex=backend.pre_tokenizer.use_regex)
+    pre_tokenizer = tokenizer.backend_tokenizer.pre_tokenizer
+    if isinstance(pre_tokenizer, ByteLevel):
+        pre_tokenizer.add_prefix_space = True
 
 
 @contextmanager
@@ -216,17 +229,7 @@ def _quiet_transformers() -> Iterator[None]:
 
     verbosity = transformers_logging.get_verbosity()
     transformers_logging.set_verbosity_error()
-    transformers_logging.disable_progress_bar()
     try:
         yield
     finally:
         transformers_logging.set_verbosity(verbosity)
-        transformers_logging.enable_progress_bar()
-
-
-def _initialise(parameters: Iterable[tuple[str, Any]], *, std: float) -> None:
-    for name, parameter in parameters:
-        if name.endswith("bias"):
-            parameter.data.zero_()
-        else:
-            parameter.data.normal_(mean=0.0, std=std)

@@ -91,22 +91,25 @@ class RunSummary(Callback):
         self._resumed_at = None
 
     def _text(self, trainer: Trainer) -> str:
+        # the one of the best first, which is empty where a run ended before its first validation
         checkpoints = [c for c in trainer.checkpoint_callbacks if isinstance(c, ModelCheckpoint)]
-        checkpoint = max(checkpoints, key=lambda c: c.monitor is not None, default=None)  # the one of the best first
-        monitor = (checkpoint.monitor if checkpoint else None) or "val_f1"
+        checkpoints.sort(key=lambda checkpoint: checkpoint.monitor is None)
+        path = next((c.best_model_path for c in checkpoints if c.best_model_path), None)
         lines = [""]
         if self.epochs:
-            names = [
-                name for name in ("val_loss", "val_precision", "val_recall", "val_f1") if name in self.epochs[0][1]
-            ]
+            wanted = ("val_loss", "val_precision", "val_recall", "val_f1")
+            names = [name for name in wanted if name in self.epochs[0][1]]
             rows = [[str(epoch), *(f"{scores[name]:.4f}" for name in names)] for epoch, scores in self.epochs]
             lines += [table(["epoch", *names], rows), ""]
-            if monitor in self.epochs[0][1]:
-                choose = min if checkpoint is not None and checkpoint.mode == "min" else max
-                epoch, scores = choose(self.epochs, key=lambda entry: entry[1][monitor])
-                lines.append(f"best        {monitor} {scores[monitor]:.4f}, epoch {epoch}")
-        if checkpoint is not None and checkpoint.best_model_path:
-            lines.append(f"checkpoint  {checkpoint.best_model_path}")
+        monitored = [c for c in checkpoints if c.monitor and c.best_model_score is not None]
+        kept = [(c.monitor, float(c.best_model_score)) for c in monitored]
+        if not kept and self.epochs:
+            kept = [("val_f1", max(scores["val_f1"] for _, scores in self.epochs))]
+        for monitor, best in kept:
+            epochs = (f"epoch {epoch}" for epoch, scores in self.epochs if scores.get(monitor) == best)
+            lines.append(f"best        {monitor} {best:.4f}, {next(epochs, 'in the run before')}")
+        if path:
+            lines.append(f"checkpoint  {path}")
         words = int(torch.stack(self._words).sum()) if self._words else 0
         seconds = max(self._seconds, 1e-9)
         devices = trainer.world_size  # each has seen as many batches as this one
@@ -117,8 +120,8 @@ class RunSummary(Callback):
         lines.append(
             f"speed       {sentences_rate:,.0f} sentences/s, {words_rate:,.0f} words/s in training on {device}"
         )
-        if checkpoint is not None and checkpoint.best_model_path:
-            lines.append(f"next        python -m ner_lightning test --ckpt_path {checkpoint.best_model_path}")
+        if path:
+            lines.append(f"next        python -m ner_lightning test --ckpt_path {path}")
         return "\n".join(lines)
 
 

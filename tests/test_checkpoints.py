@@ -9,10 +9,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from lightning.pytorch import LightningModule, Trainer
-from lightning.pytorch.callbacks import ModelCheckpoint
 from torch.utils.data import DataLoader
 
-from ner_lightning.checkpoints import LastCheckpoint, newest_checkpoint, read_checkpoint
+from ner_lightning.checkpoints import BestCheckpoint, LastCheckpoint, newest_checkpoint, read_checkpoint
 from ner_lightning.errors import InputError
 
 # of Lightning about torch, and about loaders without workers
@@ -40,9 +39,9 @@ class Scripted(LightningModule):
         return torch.optim.SGD(self.parameters(), lr=0.1)
 
 
-def run(folder, scores, **options):
+def run(folder, scores, *, resume=None, **options):
     """Steps that best.ckpt and last.ckpt were saved at, and the trainer."""
-    keep = [ModelCheckpoint(filename="best", monitor="val_f1", mode="max"), LastCheckpoint()]
+    keep = [BestCheckpoint(), LastCheckpoint()]
     trainer = Trainer(
         accelerator="cpu",
         logger=False,
@@ -54,7 +53,7 @@ def run(folder, scores, **options):
         **options,
     )
     train, validation = (DataLoader(torch.ones(size, 1), batch_size=None) for size in (4, 1))
-    trainer.fit(Scripted(scores), train, validation)
+    trainer.fit(Scripted(scores), train, validation, ckpt_path=resume)
     files = (folder / "checkpoints").glob("*")
     return {path.name: torch.load(path, weights_only=True)["global_step"] for path in files}, trainer
 
@@ -229,3 +228,27 @@ def test_a_run_that_writes_over_its_checkpoint_is_the_newest(tmp_path, runs):
 def test_without_runs_there_is_none(tmp_path):
     assert newest_checkpoint(tmp_path) is None
     assert newest_checkpoint(tmp_path / "nothing") is None
+
+
+def test_a_resumed_run_keeps_the_better_checkpoint_of_the_run_before(tmp_path):
+    first, second = tmp_path / "first", tmp_path / "second"
+    run(first, [0.5, 0.9], max_epochs=2)
+    steps, trainer = run(second, [0.1], resume=first / "checkpoints" / "last.ckpt", max_epochs=3)
+    assert steps == {"best.ckpt": 8, "last.ckpt": 12}
+    assert float(trainer.checkpoint_callback.best_model_score) == pytest.approx(0.9)
+
+
+def test_a_resumed_run_replaces_it_by_a_better_one(tmp_path):
+    first, second = tmp_path / "first", tmp_path / "second"
+    run(first, [0.5, 0.9], max_epochs=2)
+    steps, _ = run(second, [0.95], resume=first / "checkpoints" / "last.ckpt", max_epochs=3)
+    assert steps == {"best.ckpt": 12, "last.ckpt": 12}
+    assert torch.load(first / "checkpoints" / "best.ckpt", weights_only=True)["global_step"] == 8
+
+
+def test_a_run_that_was_moved_is_resumed_with_its_best_checkpoint(tmp_path):
+    first, moved, second = tmp_path / "first", tmp_path / "moved", tmp_path / "second"
+    run(first, [0.9, 0.5], max_epochs=2)
+    first.rename(moved)
+    steps, _ = run(second, [0.1], resume=moved / "checkpoints" / "last.ckpt", max_epochs=3)
+    assert steps == {"best.ckpt": 4, "last.ckpt": 12}

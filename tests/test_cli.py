@@ -1,6 +1,5 @@
 """Whole runs through `main([...])`, and what each wrong input is answered."""
 
-import csv
 import re
 import subprocess
 import sys
@@ -55,7 +54,7 @@ def test_fit_leaves_checkpoints_logs_and_config_and_says_what_comes_next(run):
     folder = Path("runs/version_0")
     assert {path.name for path in (folder / "checkpoints").iterdir()} == {"best.ckpt", "last.ckpt"}
     assert list(folder.glob("events.out.tfevents.*"))
-    logged = set(csv.DictReader((folder / "metrics.csv").open()).fieldnames)
+    logged = set((folder / "metrics.csv").read_text().splitlines()[0].split(","))
     assert {"train_loss", "val_loss", "val_f1", "val_f1_PER", "val_precision", "val_recall", "val_accuracy"} <= logged
     assert any(name.startswith("lr-AdamW") for name in logged)
     assert yaml.safe_load((folder / "config.yaml").read_text())["trainer"]["max_epochs"] == 2
@@ -77,14 +76,14 @@ def test_the_saved_config_runs_again(run):
     assert code == 0, err
 
 
-def test_test_after_fit_uses_the_best_checkpoint_of_the_newest_run(run):
+def test_test_after_fit_uses_the_best_checkpoint_of_the_newest_run(run, caplog):
     fit(run)
     fit(run)
-    code, out, err = run("test")
+    code, out, _ = run("test")
     assert code == 0
-    assert "using runs/version_1/checkpoints/best.ckpt" in err
+    assert "using runs/version_1/checkpoints/best.ckpt" in caplog.text
     assert "support" in out
-    assert "10 words scored" in out  # the test split has two sentences of five and six words
+    assert "11 words scored" in out  # the test split has two sentences of five and six words
     again = run("test", "--ckpt_path=runs/version_1/checkpoints/best.ckpt")[1]
     assert again == out
 
@@ -152,7 +151,7 @@ def test_inspect_shows_device_corpus_alignment_and_batch(run):
     code, out, err = run("inspect")
     assert code == 0, err
     assert "device          cpu" in out
-    assert "B-PER         2           1     1" in out
+    assert re.search(r"B-PER +2 +1 +1\n", out)
     assert "##olm" in out  # Arvenholm in pieces
     assert "word_index" in out
     assert not Path("runs").exists()

@@ -87,9 +87,7 @@ def test_a_byte_order_mark_belongs_to_no_word(tmp_path):
 
 def test_a_byte_order_mark_before_docstart_or_comment_hides_neither(tmp_path):
     assert words(save(tmp_path, "\ufeff-DOCSTART-\na O\n")) == [["a"]]
-    assert words(save(tmp_path, "\ufeff# text\n1\ta\n", "a.conllu"), word_column=1, tag_column=None) == [
-        ["a"]
-    ]
+    assert words(save(tmp_path, "\ufeff# text\n1\ta\n", "a.conllu"), word_column=1, tag_column=None) == [["a"]]
 
 
 def test_a_byte_order_mark_in_a_later_line_belongs_to_its_word(tmp_path):

@@ -1,0 +1,263 @@
+"""The datamodule: loaders that hold every word once, a cache that notices changes, and what it refuses."""
+
+import os
+import pickle
+
+import pytest
+import torch
+from lightning.pytorch import Trainer
+
+from ner_lightning.conll import read_sentences
+from ner_lightning.data import TokenClassificationDataModule
+from ner_lightning.errors import InputError
+
+LABELS = ["O", "B-LOC", "I-LOC", "B-MISC", "I-MISC", "B-ORG", "I-ORG", "B-PER", "I-PER"]
+
+# of Lightning about torch, and of the Hub client where the environment has its progress bars off
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:.*isinstance.treespec, LeafSpec.* is deprecated"),
+    pytest.mark.filterwarnings("ignore:Cannot enable progress bars"),
+]
+
+
+@pytest.fixture
+def make(conll_files, tiny_model):
+    """Make a datamodule over the three files."""
+
+    def make(**options):
+        files = {f"{split}_file": str(conll_files / f"{split}.conll") for split in ("train", "validation", "test")}
+        return TokenClassificationDataModule(**{**files, "model_name_or_path": str(tiny_model), **options})
+
+    return make
+
+
+def words_of(loader):
+    """Position and label id of each word that is scored, in the order of the batches."""
+    pairs = []
+    for batch in loader:
+        scored = batch["word_index"] >= 0
+        pairs += zip(batch["word_index"][scored].tolist(), batch["labels"][scored].tolist(), strict=True)
+    return pairs
+
+
+def gold(path, column=-1):
+    return [tag for sentence in read_sentences(path, tag_column=column) for tag in sentence.tags]
+
+
+def test_loaders_are_ready_for_pos_without_a_trainer_and_a_module(conll_files, tiny_model):
+    path = conll_files / "train.conll"
+    data = TokenClassificationDataModule(
+        train_file=str(path), label_column_name=1, model_name_or_path=str(tiny_model), batch_size=2
+    )
+    words = dict(words_of(data.train_dataloader()))
+    assert data.labels == [".", "DT", "NNP", "VBD"]
+    assert [data.labels[words[i]] for i in range(len(words))] == gold(path, 1)
+
+
+@pytest.mark.parametrize("split", ["train", "validation", "test"])
+@pytest.mark.parametrize("batch_size", [1, 2, 3, 100])
+@pytest.mark.parametrize("max_seq_length", [None, 13])
+def test_every_word_of_a_split_comes_once_with_its_label(make, conll_files, split, batch_size, max_seq_length):
+    data = make(batch_size=batch_size, eval_batch_size=batch_size, max_seq_length=max_seq_length)
+    words = words_of(data.loader(split, shuffle=split == "train"))
+    tags = gold(conll_files / f"{split}.conll")
+    assert sorted(i for i, _ in words) == list(range(len(tags)))
+    assert [data.labels[label] for _, label in sorted(words)] == tags
+
+
+def test_batches_know_the_words_of_the_whole_split(make, conll_files):
+    batches = list(make(eval_batch_size=1).test_dataloader())
+    assert len(batches) == 2
+    assert {batch["num_words"] for batch in batches} == {len(gold(conll_files / "test.conll"))}
+
+
+def test_workers_change_nothing(make):
+    options = {"batch_size": 2, "max_seq_length": 13, "seed": 5}
+    alone, helped = (list(make(num_workers=n, **options).train_dataloader()) for n in (0, 2))
+    assert len(alone) == len(helped) > 2
+    for one, other in zip(alone, helped, strict=True):
+        assert one.keys() == other.keys()
+        assert all(torch.equal(torch.as_tensor(one[name]), torch.as_tensor(other[name])) for name in one)
+
+
+def test_what_a_worker_is_given_can_be_pickled(make):
+    loader = make().test_dataloader()
+    rows, collate = pickle.loads(pickle.dumps((loader.dataset, loader.collate_fn)))
+    batch = collate(rows[[0, 1]])
+    assert torch.equal(batch["input_ids"], loader.collate_fn(loader.dataset[[0, 1]])["input_ids"])
+
+
+def test_the_seed_decides_the_order_of_training(make):
+    options = {"batch_size": 1, "max_seq_length": 13}
+    one, same, other = (words_of(make(seed=seed, **options).train_dataloader()) for seed in (1, 1, 2))
+    assert one == same
+    assert one != other
+
+
+def test_the_seed_is_the_one_of_seed_everything_by_default(make, monkeypatch):
+    options = {"batch_size": 1, "max_seq_length": 13}
+    monkeypatch.setenv("PL_GLOBAL_SEED", "2")
+    assert words_of(make(**options).train_dataloader()) == words_of(make(seed=2, **options).train_dataloader())
+
+
+def test_sentences_without_words_give_no_batch(make, tmp_path):
+    path = tmp_path / "predict.jsonl"
+    path.write_text('{"tokens": []}\n{"tokens": []}\n')
+    assert list(make(predict_file=str(path)).predict_dataloader()) == []
+
+
+def test_evaluation_begins_with_the_longest_window(make):
+    lengths = [int(batch["attention_mask"].sum()) for batch in make(eval_batch_size=1).test_dataloader()]
+    assert lengths == sorted(lengths, reverse=True)
+
+
+def cache_of(data, split="train"):
+    """The file of the windows of a split, and what changes when it is written again."""
+    (file,) = data.loader(split).dataset.cache_files
+    stat = os.stat(file["filename"])
+    return file["filename"], stat.st_ino, stat.st_mtime_ns
+
+
+def test_a_second_run_does_not_tokenise_again(make):
+    first = make()
+    first.prepare_data()
+    assert cache_of(make()) == cache_of(first)
+
+
+@pytest.mark.parametrize(
+    "option", [{"max_seq_length": 20}, {"label_all_tokens": True}, {"label_column_name": 1}, {"labels": LABELS[::-1]}]
+)
+def test_a_changed_option_is_noticed(make, option):
+    only_train = {"validation_file": None, "test_file": None}
+    assert cache_of(make(**only_train, **option))[0] != cache_of(make(**only_train))[0]
+
+
+def test_a_changed_tokenizer_is_noticed(make, tiny_model, tmp_path):
+    from transformers import AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(tiny_model)
+    tokenizer.add_tokens(["Arvenholm"])
+    tokenizer.save_pretrained(tmp_path)
+    (tmp_path / "config.json").write_bytes((tiny_model / "config.json").read_bytes())
+    assert cache_of(make(model_name_or_path=str(tmp_path)))[0] != cache_of(make())[0]
+
+
+def test_a_file_that_changed_under_the_same_name_size_and_time_is_noticed(make, tmp_path):
+    path = tmp_path / "train.conll"
+    path.write_text("Mira B-PER\nToll I-PER\nleft O\n")
+    stat = path.stat()
+    options = {"train_file": str(path), "validation_file": None, "test_file": None}
+    before = make(**options).train_dataloader().dataset["input_ids"][:]
+    path.write_text("Edda B-PER\nVoss I-PER\nleft O\n")
+    os.utime(path, ns=(stat.st_atime_ns, stat.st_mtime_ns))
+    assert path.stat().st_size == stat.st_size
+    assert make(**options).train_dataloader().dataset["input_ids"][:] != before
+
+
+def test_a_file_to_predict_is_not_mistaken_for_the_same_file_with_labels(make, conll_files):
+    data = make(predict_file=str(conll_files / "test.conll"))
+    labelled, bare = (next(iter(loader)) for loader in (data.test_dataloader(), data.predict_dataloader()))
+    assert torch.equal(labelled["word_index"], bare["word_index"])
+    assert (bare["labels"] < 0).all()
+    assert not torch.equal(labelled["labels"], bare["labels"])
+
+
+def test_labels_need_no_tokenizer(make, tmp_path):
+    data = make(model_name_or_path=str(tmp_path / "nothing"))
+    assert data.labels == LABELS
+    with pytest.raises(InputError, match="model_name_or_path"):
+        data.train_dataloader()
+
+
+def test_describe_tells_what_one_wants_to_see_first(make, tiny_model):
+    told = make(max_seq_length=20).describe()
+    assert told["source"] == {
+        "dataset": None,
+        "commit": None,
+        "scheme": "IOB2",
+        "tokenizer": str(tiny_model),
+        "max_seq_length": 20,
+    }
+    train = told["splits"]["train"]
+    assert list(told["splits"]) == ["train", "validation", "test"]
+    assert {name: train[name] for name in train if name != "windows"} == {
+        "sentences": 4,
+        "words": 20,
+        "documents": 2,
+        "longest": 6,
+    }
+    assert train["windows"] > 4  # of sub-words there are more than 20 in some sentence
+    assert list(told["labels"]) == LABELS
+    assert told["labels"]["B-PER"] == {"train": 2, "validation": 1, "test": 1}
+    assert told["labels"]["I-LOC"] == {"train": 1, "validation": 0, "test": 0}
+    assert told["first_row"] == {
+        "tokens": ["Mira", "Toll", "visited", "Arvenholm", "."],
+        "labels": ["B-PER", "I-PER", "O", "B-LOC", "O"],
+    }
+    shown = [(piece.token, piece.word, piece.label) for piece in told["alignment"]]
+    assert shown[:3] == [("[CLS]", None, None), ("M", "Mira", "B-PER"), ("##i", "Mira", None)]
+
+
+def test_describe_goes_without_labels(make, conll_files, tiny_model):
+    data = TokenClassificationDataModule(
+        predict_file=str(conll_files / "test.conll"), model_name_or_path=str(tiny_model), labels=LABELS
+    )
+    told = data.describe()
+    assert told["splits"]["predict"]["words"] == 11
+    assert told["first_row"] is None
+    assert told["alignment"] == []
+
+
+def test_a_checkpoint_holds_the_labels_in_what_loads_without_code(make, tmp_path):
+    state = make().state_dict()
+    torch.save(state, tmp_path / "state")
+    assert torch.load(tmp_path / "state", weights_only=True) == state
+    assert state == {"epoch": 0, "dataset_commit": None, "labels": LABELS, "scheme": "IOB2"}
+
+
+def test_hyperparameters_are_primitives_even_where_paths_were_given(make, conll_files, tiny_model):
+    data = make(train_file=conll_files / "train.conll", model_name_or_path=tiny_model, max_seq_length=20)
+    assert data.hparams["train_file"] == str(conll_files / "train.conll")
+    assert {type(value) for value in data.hparams.values()} <= {str, int, bool, type(None)}
+
+
+@pytest.mark.parametrize("option", ["batch_size", "eval_batch_size"])
+def test_an_empty_batch_is_refused(make, option):
+    with pytest.raises(InputError, match=f"--data.{option}=0: a batch holds at least one window"):
+        make(**{option: 0})
+
+
+def test_a_negative_number_of_workers_is_refused(make):
+    with pytest.raises(InputError, match=r"--data\.num_workers=-1: give 0 or more"):
+        make(num_workers=-1)
+
+
+def test_windows_longer_than_the_model_takes_are_refused(make):
+    assert make(max_seq_length=64).train_dataloader()
+    with pytest.raises(InputError, match=r"--data.max_seq_length=65 is more than .* takes: 64; leave it out"):
+        make(max_seq_length=65).train_dataloader()
+
+
+def test_windows_without_room_for_a_word_are_refused(make):
+    with pytest.raises(InputError, match=r"--data\.max_seq_length=0 leaves no room"):
+        make(max_seq_length=0).train_dataloader()
+
+
+@pytest.mark.parametrize("split", ["validation", "test", "predict"])
+def test_a_missing_split_is_named_with_its_option(conll_files, tiny_model, split):
+    data = TokenClassificationDataModule(
+        train_file=str(conll_files / "train.conll"), model_name_or_path=str(tiny_model)
+    )
+    loaders = {"validation": data.val_dataloader, "test": data.test_dataloader, "predict": data.predict_dataloader}
+    with pytest.raises(InputError, match=f"there is no {split} split: give --data.{split}_file"):
+        loaders[split]()
+
+
+def test_overfit_batches_is_refused_and_its_substitute_named(make, tiny_model, tmp_path):
+    from ner_lightning.model import TokenClassificationModule
+
+    quiet = {"logger": False, "enable_progress_bar": False, "enable_model_summary": False}
+    trainer = Trainer(accelerator="cpu", overfit_batches=1, max_epochs=1, default_root_dir=tmp_path, **quiet)
+    model = TokenClassificationModule(str(tiny_model), labels=LABELS)
+    with pytest.raises(InputError, match=r"use --trainer\.limit_train_batches"):
+        trainer.fit(model, make())

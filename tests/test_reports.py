@@ -1,0 +1,241 @@
+"""What a run prints: the numbers are those that were scored, the columns are aligned, the words are counted right."""
+
+import re
+from itertools import count
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+import torch
+from lightning.pytorch import Callback, Trainer
+from lightning.pytorch.callbacks import ModelCheckpoint
+
+from ner_lightning.checkpoints import LastCheckpoint
+from ner_lightning.data import TokenClassificationDataModule
+from ner_lightning.metrics import EntityScore
+from ner_lightning.model import TokenClassificationModule
+from ner_lightning.reports import RunSummary, ScoreTable, batch_text, description_text, score_table, table
+
+LABELS = ["O", "B-LOC", "I-LOC", "B-MISC", "I-MISC", "B-ORG", "I-ORG", "B-PER", "I-PER"]
+
+# of Lightning about torch and about loaders without workers, of the Hub client where its progress bars are off
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:.*isinstance.treespec, LeafSpec.* is deprecated"),
+    pytest.mark.filterwarnings("ignore:.*does not have many workers"),
+    pytest.mark.filterwarnings("ignore:Cannot enable progress bars"),
+]
+
+
+@pytest.fixture
+def make_data(conll_files, tiny_model):
+    def make(**options):
+        files = {f"{split}_file": str(conll_files / f"{split}.conll") for split in ("train", "validation", "test")}
+        return TokenClassificationDataModule(**{**files, "model_name_or_path": str(tiny_model), **options})
+
+    return make
+
+
+@pytest.fixture
+def model(tiny_model):
+    return TokenClassificationModule(str(tiny_model), labels=LABELS, learning_rate=1e-2)
+
+
+def trainer(folder, *callbacks, **options):
+    quiet = {"logger": False, "enable_progress_bar": False, "enable_model_summary": False}
+    return Trainer(accelerator="cpu", default_root_dir=folder, callbacks=list(callbacks), **quiet, **options)
+
+
+def scores_of(gold, predicted, labels):
+    score = EntityScore(labels)
+    columns = [torch.tensor([labels.index(tag) for tag in tags]) for tags in (predicted, gold)]
+    words = torch.arange(len(gold))
+    score.update(words, *columns, torch.zeros_like(words), len(gold))
+    return {f"test_{name}": value for name, value in score.compute().items()} | {"test_loss": 0.12345}
+
+
+def test_the_score_table_shows_what_was_scored():
+    gold = "B-PER I-PER O B-PER O B-LOC O O B-ORG O".split()
+    predicted = "B-PER I-PER O O O B-LOC O B-LOC B-LOC O".split()
+    text = score_table(scores_of(gold, predicted, ["O", "B-LOC", "I-LOC", "B-ORG", "I-ORG", "B-PER", "I-PER"]), "test")
+    assert text.splitlines() == [
+        "",
+        "     precision  recall     f1  support",
+        "---  ---------  ------  -----  -------",
+        "LOC      33.33  100.00  50.00        1",
+        "ORG       0.00    0.00   0.00        1",
+        "PER     100.00   50.00  66.67        2",
+        "all      50.00   50.00  50.00        4",
+        "",
+        "accuracy 70.00, loss 0.1235, 10 words scored",
+    ]
+
+
+def test_the_score_table_of_words_without_entities_has_a_row_for_each_label():
+    text = score_table(scores_of(["DT", "NN", "NN"], ["DT", "NN", "VB"], ["DT", "NN", "VB"]), "test")
+    assert [line.split() for line in text.splitlines()[3:7]] == [
+        ["DT", "100.00", "100.00", "100.00", "1"],
+        ["NN", "100.00", "50.00", "66.67", "2"],
+        ["VB", "0.00", "0.00", "0.00", "0"],
+        ["all", "66.67", "50.00", "55.56", "3"],
+    ]
+
+
+@pytest.mark.parametrize("stage", ["validate", "test"])
+def test_evaluation_prints_the_table_of_its_scores(make_data, model, tmp_path, capsys, stage):
+    run = trainer(tmp_path, ScoreTable(), enable_checkpointing=False)
+    (scores,) = getattr(run, stage)(model, make_data(), verbose=False)
+    assert score_table(scores, {"validate": "val", "test": "test"}[stage]) in capsys.readouterr().out
+
+
+def test_validation_within_training_prints_no_table(make_data, model, tmp_path, capsys):
+    trainer(tmp_path, ScoreTable(), enable_checkpointing=False, max_epochs=1).fit(model, make_data())
+    assert "support" not in capsys.readouterr().out
+
+
+class Steps(Callback):
+    """What the summary should have counted: the words and sentences of every training step."""
+
+    def __init__(self):
+        self.words, self.sentences, self.scores = 0, set(), []
+
+    def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx):
+        self.words += int((batch["word_index"] >= 0).sum())
+        self.sentences |= {(trainer.current_epoch, number) for number in batch["sentence_index"].tolist()}
+
+    def on_validation_end(self, trainer, pl_module):
+        if not trainer.sanity_checking:
+            self.scores.append(float(trainer.callback_metrics["val_f1"]))
+
+
+@pytest.fixture
+def fit(make_data, model, tmp_path, capsys):
+    """Train and return the summary, the steps and the trainer."""
+
+    def fit(*callbacks, data=None, **options):
+        steps, summary = Steps(), RunSummary()
+        run = trainer(tmp_path, steps, summary, *callbacks, **options)
+        run.fit(model, data or make_data())
+        return capsys.readouterr().out, steps, run
+
+    return fit
+
+
+def test_the_summary_names_the_best_epoch_and_its_checkpoint(fit, tmp_path):
+    best = ModelCheckpoint(filename="best", monitor="val_f1", mode="max")
+    # whichever of the two comes first
+    out, steps, _ = fit(LastCheckpoint(), best, max_epochs=4)
+    first = steps.scores.index(max(steps.scores))
+    path = tmp_path / "checkpoints" / "best.ckpt"
+    assert len(steps.scores) == 4
+    assert f"best        val_f1 {max(steps.scores):.4f}, epoch {first}\n" in out
+    assert f"checkpoint  {path}\n" in out
+    assert f"next        python -m ner_lightning test --ckpt_path {path}\n" in out
+    assert torch.load(path, weights_only=True)["epoch"] == first
+    rows = [line.split() for line in out.splitlines() if re.match(r"\s*\d+  ", line)]
+    assert [row[0] for row in rows] == ["0", "1", "2", "3"]
+    assert [row[-1] for row in rows] == [f"{score:.4f}" for score in steps.scores]
+
+
+def test_the_summary_follows_a_monitor_that_falls(fit):
+    out, _, run = fit(ModelCheckpoint(filename="best", monitor="val_loss", mode="min"), max_epochs=3)
+    score = float(run.checkpoint_callback.best_model_score)
+    epoch = torch.load(run.checkpoint_callback.best_model_path, weights_only=True)["epoch"]
+    assert f"best        val_loss {score:.4f}, epoch {epoch}\n" in out
+
+
+def test_without_a_monitor_the_summary_names_the_last_checkpoint(fit, tmp_path):
+    out, _, _ = fit(LastCheckpoint(), max_epochs=1, limit_val_batches=0)
+    assert "best " not in out
+    assert f"checkpoint  {tmp_path / 'checkpoints' / 'last.ckpt'}\n" in out
+
+
+def test_without_checkpoints_there_is_no_next_command(fit):
+    out, _, _ = fit(max_epochs=1, enable_checkpointing=False)
+    assert "checkpoint" not in out
+    assert "next" not in out
+    assert "best        val_f1" in out
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    """A clock that is one second later each time that it is looked at."""
+    monkeypatch.setattr("ner_lightning.reports.time", SimpleNamespace(monotonic=count().__next__))
+
+
+@pytest.mark.usefixtures("clock")
+@pytest.mark.parametrize("options", [{}, {"max_seq_length": 14, "batch_size": 2}])
+def test_the_speed_counts_each_word_and_sentence_of_training_once(fit, make_data, options):
+    out, steps, _ = fit(data=make_data(**options), max_epochs=2, enable_checkpointing=False, limit_val_batches=0)
+    assert steps.words == 40
+    assert len(steps.sentences) == 8
+    assert "speed       4 sentences/s, 20 words/s in training on 1 x cpu\n" in out
+    assert "0:02 of it training\n" in out
+
+
+@pytest.mark.usefixtures("clock")
+def test_the_clock_of_training_stands_still_in_validation(fit):
+    out, _, _ = fit(max_epochs=1, enable_checkpointing=False, num_sanity_val_steps=0)
+    # it is looked at when fit, its epoch and validation begin and end: of five seconds, one is before validation and
+    # one after it
+    assert "time        0:05, 0:02 of it training\n" in out
+
+
+def test_a_try_run_is_summed_up_too(fit):
+    out, _, _ = fit(fast_dev_run=True)
+    assert "words/s" in out
+
+
+def test_a_table_is_aligned():
+    assert table(["name", "n"], [["a", "1,000"], ["longer", "2"]]).splitlines() == [
+        "name        n",
+        "------  -----",
+        "a       1,000",
+        "longer      2",
+    ]
+
+
+def test_a_table_aligns_as_many_columns_to_the_left_as_asked():
+    assert table(["a", "b"], [["1", "22"], ["333", "4"]], left=2).splitlines()[2:] == ["1    22", "333  4"]
+    assert table(["a", "b"], [], left=2).splitlines() == ["a  b", "-  -"]
+
+
+def test_a_row_of_another_length_is_no_table():
+    with pytest.raises(ValueError, match="zip"):
+        table(["a", "b"], [["1"]])
+
+
+def test_a_description_shows_splits_labels_and_the_first_sentence(make_data, tiny_model):
+    lines = [line.split() for line in description_text(make_data().describe()).splitlines()]
+    assert ["tokenizer", str(tiny_model)] in lines
+    assert ["train", "4", "20", "2", "4", "6"] in lines
+    assert ["B-PER", "2", "1", "1"] in lines
+    assert "first sentence: Mira Toll visited Arvenholm .".split() in lines
+    assert ["M", "Mira", "B-PER"] in lines
+    assert ["##i", "Mira", "-"] in lines
+
+
+def test_a_description_goes_without_labels(conll_files, tiny_model):
+    data = TokenClassificationDataModule(
+        predict_file=str(conll_files / "test.conll"), model_name_or_path=str(tiny_model)
+    )
+    text = description_text(data.describe())
+    assert "predict" in text
+    assert "first sentence" not in text
+
+
+def test_a_batch_is_shown_position_by_position(make_data):
+    data = make_data(eval_batch_size=2)
+    batch = next(iter(data.test_dataloader()))
+    tokens = data.encoder.tokenizer.convert_ids_to_tokens(batch["input_ids"][0].tolist())
+    lines = [line.split() for line in batch_text(batch, tokens, LABELS).splitlines()]
+    windows, length = batch["input_ids"].shape
+    assert ["input_ids", str(windows), "x", str(length), "torch.int64"] in lines
+    assert ["0", "[CLS]", "1", "-100", "-1"] in lines
+    first = int(batch["word_index"][0][1])
+    assert ["1", tokens[1], "1", LABELS[batch["labels"][0][1]], str(first)] in lines
+
+
+def test_the_path_of_the_checkpoint_exists(fit):
+    out, _, _ = fit(ModelCheckpoint(filename="best", monitor="val_f1", mode="max"), max_epochs=1)
+    (path,) = re.findall(r"checkpoint  (.*)", out)
+    assert Path(path).is_file()
