@@ -20,7 +20,7 @@ from torch.utils.data import DataLoader
 from ner_lightning.corpus import Corpus, load_corpus
 from ner_lightning.encoding import Collator, Encoder
 from ner_lightning.errors import InputError
-from ner_lightning.pretrained import load_config, load_tokenizer
+from ner_lightning.pretrained import load_config, load_tokenizer, longest_input
 from ner_lightning.sampling import LengthBatchSampler
 from ner_lightning.tags import Scheme
 from ner_lightning.version import __version__
@@ -154,9 +154,7 @@ class TokenClassificationDataModule(LightningDataModule):
         """What turns words into windows; loads the tokenizer at the first call."""
         tokenizer = load_tokenizer(self.model_name_or_path, revision=self.model_revision)
         config = load_config(self.model_name_or_path, revision=self.model_revision)
-        limits = [tokenizer.model_max_length, getattr(config, "max_position_embeddings", None)]
-        # a tokenizer without a limit says 1e30
-        limit = min((int(n) for n in limits if n is not None and 0 < n < 1e9), default=None)
+        limit = longest_input(tokenizer, config)
         if self.max_seq_length is not None and limit is not None and self.max_seq_length > limit:
             raise InputError(
                 f"--data.max_seq_length={self.max_seq_length} is more than {self.model_name_or_path} takes: {limit}; "

@@ -5,8 +5,10 @@ It puts predictions back in the order of the words and knows nothing of how they
 
 from __future__ import annotations
 
+import json
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +26,11 @@ _COLOURS = (153, 186, 217, 158, 223, 189, 150, 224)
 
 
 class PredictionWriter(Callback):
-    """Write `predictions.conll` into the folder of the run: the lines of the input and one more column."""
+    """Write the labels of the predict split into the folder of the run.
+
+    `predictions.conll` has the lines of a CoNLL file and one more column; `predictions.jsonl` has `tokens` and `tags`
+    of the rows of a file of another kind.
+    """
 
     # Lightning's BasePredictionWriter would ask the sampler which rows are in a batch, and warn that it does not say
 
@@ -65,13 +71,20 @@ class PredictionWriter(Callback):
                 f"{missing:,} of {len(labels):,} words have no prediction, and nothing is written: leave out "
                 "--trainer.limit_predict_batches and --trainer.fast_dev_run"
             )
-        path = Path(trainer.log_dir or trainer.default_root_dir) / "predictions.conll"  # the same in all processes
+        folder = Path(trainer.log_dir or trainer.default_root_dir)  # asked for in all processes, which agree on it
         if not trainer.is_global_zero:
             return
         names = iter(pl_module.labels[label] for label in labels.tolist())
-        path.parent.mkdir(parents=True, exist_ok=True)
-        conll.write_lines(path, _labelled_lines(data, names))
-        print(f"{len(labels)} words labelled: {path}")
+        folder.mkdir(parents=True, exist_ok=True)
+        source = Path(data.predict_file or "")
+        if source.suffix in {".json", ".jsonl", ".parquet"}:
+            path = folder / "predictions.jsonl"
+            _write_json_lines(path, ({"tokens": row, "tags": list(islice(names, len(row)))} for row in rows["tokens"]))
+        else:
+            path = folder / "predictions.conll"
+            lines = conll.read_lines(source)
+            conll.write_lines(path, (line.with_column(next(names)) if line.kind == "word" else line for line in lines))
+        print(f"{len(labels):,} words labelled: {path}")
 
 
 class TagSentence(Callback):
@@ -150,15 +163,8 @@ def render(words: Sequence[str], labels: Sequence[str], *, colour: bool) -> str:
     return " ".join([*parts, *words[word:]])
 
 
-def _labelled_lines(data: TokenClassificationDataModule, labels: Iterator[str]) -> Iterator[conll.Line]:
-    path = Path(data.predict_file or "")
-    if path.suffix in {".json", ".jsonl", ".parquet"}:
-        number = 0
-        for tokens in data.corpus.splits["predict"]["tokens"]:
-            for token in tokens:
-                label = next(labels)
-                yield conll.Line(number := number + 1, f"{token}\t{label}", "\n", (token, label), "word")
-            yield conll.Line(number := number + 1, "", "\n", (), "blank")
-        return
-    for line in conll.read_lines(path):
-        yield line.with_column(next(labels)) if line.kind == "word" else line
+def _write_json_lines(path: Path, rows: Iterable[dict[str, list[str]]]) -> None:
+    part = path.with_name(path.name + ".part")
+    with part.open("w", encoding="utf-8") as file:
+        file.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+    part.replace(path)

@@ -79,6 +79,20 @@ def load_config(model_name_or_path: str, *, revision: str | None = None) -> Pret
     return _load(AutoConfig.from_pretrained, model_name_or_path, revision=revision)
 
 
+def longest_input(tokenizer: PreTrainedTokenizerFast, config: PretrainedConfig) -> int | None:
+    """Sub-words that a model takes at once, special tokens included; None where its positions have no end.
+
+    Args:
+        tokenizer: Tokenizer of the model, which often states the limit.
+        config: Configuration of the model.
+    """
+    stated = int(tokenizer.model_max_length) if tokenizer.model_max_length < 1e9 else None  # 1e30: not stated
+    positions = getattr(config, "max_position_embeddings", None) or 0
+    if positions <= 0:
+        return stated
+    return min(stated, positions) if stated else positions - _reserved_positions(config)
+
+
 def load_token_classifier(
     model_name_or_path: str, *, labels: Sequence[str], pretrained: bool = True, revision: str | None = None
 ) -> PreTrainedModel:
@@ -203,6 +217,19 @@ def _hub_answers(name: str, revision: str | None) -> bool:
     except Exception:  # no network has many names: the client's, the HTTP library's, offline mode's
         return False
     return True
+
+
+def _reserved_positions(config: PretrainedConfig) -> int:
+    """Positions that RoBERTa and its kin keep for padding: 2 of their 514."""
+    import torch
+    from transformers import AutoModel
+
+    with torch.device("meta"):  # the shape of the model, without its weights
+        model = AutoModel.from_config(config)
+    for module in model.modules():
+        if isinstance(module, torch.nn.Embedding) and module.num_embeddings == config.max_position_embeddings:
+            return 0 if module.padding_idx is None else module.padding_idx + 1
+    return 0
 
 
 def _splits_words_like_text(tokenizer: PreTrainedTokenizerFast) -> bool:

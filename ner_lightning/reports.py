@@ -101,8 +101,8 @@ class RunSummary(Callback):
             names = [name for name in wanted if name in self.epochs[0][1]]
             rows = [[str(epoch), *(f"{scores[name]:.4f}" for name in names)] for epoch, scores in self.epochs]
             lines += [table(["epoch", *names], rows), ""]
-        monitored = [c for c in checkpoints if c.monitor and c.best_model_score is not None]
-        kept = [(c.monitor, float(c.best_model_score)) for c in monitored]
+        scored = ((c.monitor, c.best_model_score) for c in checkpoints)
+        kept = [(monitor, float(best)) for monitor, best in scored if monitor and best is not None]
         if not kept and self.epochs:
             kept = [("val_f1", max(scores["val_f1"] for _, scores in self.epochs))]
         for monitor, best in kept:

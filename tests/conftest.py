@@ -114,8 +114,10 @@ def conll_files(tmp_path_factory) -> Path:
 @pytest.fixture(scope="session")
 def tiny_model(tmp_path_factory) -> Path:
     """A folder with a BERT of one layer, random weights, and a tokenizer with pieces for every ASCII word."""
+    import torch
     from transformers import BertConfig, BertModel
 
+    torch.manual_seed(0)
     folder = tmp_path_factory.mktemp("tiny_model")
     tokenizer = tiny_tokenizer()
     tokenizer.save_pretrained(folder)
@@ -169,12 +171,14 @@ def caches(tmp_path, monkeypatch) -> Path:
 def hub(caches, monkeypatch):
     """A running FakeHub to which huggingface_hub, transformers and datasets of this process talk, online."""
     import datasets
+    import transformers.utils.hub
     from huggingface_hub import HfFileSystem, close_session, constants, hf_api
 
     with FakeHub() as fake:
         monkeypatch.setattr(constants, "ENDPOINT", fake.url)
         monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
         monkeypatch.setattr(hf_api.api, "endpoint", fake.url)
+        monkeypatch.setattr(transformers.utils.hub, "_hf_api", None)  # made once, with the address of that moment
         monkeypatch.setattr(
             constants, "HUGGINGFACE_CO_URL_TEMPLATE", fake.url + "/{repo_id}/resolve/{revision}/{filename}"
         )

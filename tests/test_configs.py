@@ -73,7 +73,7 @@ def test_the_commit_of_the_dataset_is_in_the_checkpoint(hub, tiny_model, tmp_pat
 
     serve(hub, tiny_model)
     monkeypatch.chdir(tmp_path)
-    quiet = ["--trainer.enable_progress_bar=false", "--trainer.accelerator=cpu"]
+    quiet = ["--trainer.enable_progress_bar=false", "--trainer.log_every_n_steps=1", "--trainer.accelerator=cpu"]
     assert main(["fit", f"--config={ROOT / 'configs/conll.yaml'}", "--trainer.max_steps=1", *quiet]) == 0
     checkpoint = torch.load("runs/version_0/checkpoints/last.ckpt", weights_only=True)
     commit = hub.repo("dataset", "lhoestq/conll2003").resolve("main").oid

@@ -1,5 +1,7 @@
 """Labels for words that have none: the same as the Trainer's, in a file that is the input and one more column."""
 
+import json
+
 import pytest
 import torch
 from lightning.pytorch import Trainer
@@ -24,7 +26,7 @@ CONLL = (
 CONLLU = (
     "# text = Mira's won\n1-2\tMira's\t_\t_\n1\tMira\t_\tPROPN\n2\t's\t_\tPART\n2.1\twho\t_\tPRON\n3\twon\t_\tVERB\n\n"
 )
-JSONL = '{"tokens": ["Mira", "left"], "x": 1}\n{"tokens": []}\n{"tokens": ["Tarnby", "of", "old", "."]}\n'
+JSONL = '{"tokens": ["Mira", "left"], "x": 1}\n{"tokens": []}\n{"tokens": ["New Tarnby", "of", "old", "."]}\n'
 
 # of Lightning about torch and about loaders without workers, of the Hub client where its progress bars are off
 pytestmark = [
@@ -55,8 +57,9 @@ def predict(model, tiny_model, tmp_path, capsys):
             predict_file=str(path), model_name_or_path=str(tiny_model), **{"eval_batch_size": 2, **options}
         )
         trainer(tmp_path, PredictionWriter()).predict(model, data, return_predictions=False)
-        assert f"words labelled: {tmp_path / 'predictions.conll'}" in capsys.readouterr().out
-        return data, (tmp_path / "predictions.conll").read_bytes().decode()
+        (path,) = tmp_path.glob("predictions.*")
+        assert f"words labelled: {path}" in capsys.readouterr().out
+        return data, path.read_bytes().decode()
 
     return predict
 
@@ -99,15 +102,11 @@ def test_a_written_conllu_file_keeps_comments_and_ranges(predict):
             assert new == old
 
 
-def test_other_files_give_two_columns(predict, model):
+def test_other_files_give_json_lines_of_tokens_and_tags(predict, model):
     data, written = predict("in.jsonl", JSONL)
-    columns = [line.split("\t") for line in written.splitlines()]
-    assert [cells[0] for cells in columns] == ["Mira", "left", "", "", "Tarnby", "of", "old", ".", ""]
-    assert [cells[1:] for cells in columns if cells[0]] == [
-        [label]
-        for words in data.corpus.splits["predict"]["tokens"]
-        for label in label_words(model, data.encoder, words)
-    ]
+    rows = [json.loads(line) for line in written.splitlines()]
+    assert [row["tokens"] for row in rows] == [json.loads(line)["tokens"] for line in JSONL.splitlines()]
+    assert [row["tags"] for row in rows] == [label_words(model, data.encoder, row["tokens"]) for row in rows]
 
 
 def test_the_labels_in_the_file_are_those_of_each_sentence_alone(predict, model, tmp_path):

@@ -7,6 +7,7 @@ import time
 
 import pytest
 import torch
+from conftest import tiny_tokenizer
 
 from ner_lightning.errors import InputError
 from ner_lightning.pretrained import (
@@ -15,6 +16,7 @@ from ner_lightning.pretrained import (
     load_config,
     load_token_classifier,
     load_tokenizer,
+    longest_input,
     trained_labels,
 )
 
@@ -34,10 +36,38 @@ SPECIAL_TOKENS = ["<s>", "<pad>", "</s>", "<unk>", "<mask>"]
 
 
 @pytest.fixture(autouse=True)
-def _forget_the_hub(monkeypatch):
-    """What one test found on its Hub, and where that was, is nothing to the next."""
+def _forget_the_hub():
+    """What one test found on its Hub is nothing to the next."""
     _hub_answers.cache_clear()
-    monkeypatch.setattr("transformers.utils.hub._hf_api", None, raising=False)
+
+
+@pytest.mark.parametrize(("family", "reserved"), [("Roberta", 2), ("Bert", 0)])
+def test_the_longest_input_leaves_out_positions_that_a_model_keeps_for_padding(family, reserved):
+    import transformers
+
+    sizes = {
+        "vocab_size": 20,
+        "hidden_size": 8,
+        "num_hidden_layers": 1,
+        "num_attention_heads": 1,
+        "intermediate_size": 8,
+    }
+    config = getattr(transformers, f"{family}Config")(**sizes, max_position_embeddings=34, pad_token_id=1)
+    without_limit = tiny_tokenizer()
+    without_limit.model_max_length = int(1e30)
+    longest = longest_input(without_limit, config)
+    assert longest == 34 - reserved
+    model = transformers.AutoModel.from_config(config)
+    model(input_ids=torch.full((1, longest), 5))
+    with pytest.raises((IndexError, RuntimeError)):
+        model(input_ids=torch.full((1, longest + 1), 5))
+
+
+def test_the_longest_input_is_what_the_tokenizer_states_where_that_is_less():
+    from transformers import BertConfig, T5Config
+
+    assert longest_input(tiny_tokenizer(), BertConfig(max_position_embeddings=512)) == 64
+    assert longest_input(tiny_tokenizer(), T5Config()) == 64
 
 
 @pytest.fixture

@@ -35,9 +35,7 @@ def iob2_sentences(draw):
 
 
 def any_tags(prefixes):
-    tag = st.one_of(
-        st.just("O"), st.builds("{}-{}".format, st.sampled_from(prefixes), st.sampled_from(TYPES))
-    )
+    tag = st.one_of(st.just("O"), st.builds("{}-{}".format, st.sampled_from(prefixes), st.sampled_from(TYPES)))
     return st.lists(tag, max_size=10)
 
 
