@@ -200,6 +200,9 @@ class TokenClassificationCLI(LightningCLI):
         for key, value in recorded.items():
             if key not in given and not (own_source and key.removeprefix("data.") in _SOURCES):
                 config[key] = value
+        if not own_source:  # the very commit that it was trained on, whatever its branch holds by now
+            commit = checkpoint.get(TokenClassificationDataModule.__qualname__, {}).get("dataset_commit")
+            config["data"]["dataset_revision"] = commit or config["data"]["dataset_revision"]
         if "data.labels" not in given and not (own_source and _has_train(config["data"])):
             config["data"]["labels"] = checkpoint["hyper_parameters"]["labels"]
 

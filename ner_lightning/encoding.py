@@ -76,6 +76,7 @@ class Encoder:
                 f"--data.max_seq_length={max_seq_length} leaves no room for a word beside "
                 f"{len(self._prefix) + len(self._suffix)} special tokens"
             )
+        self._reported: set[str] = set()  # words longer than a window, each of which is told once
         ids = {label: number for number, label in enumerate(self.labels)}
         self._continuation = [
             ids.get(tags.continuation(label), IGNORE) if label_all_tokens else IGNORE for label in self.labels
@@ -177,7 +178,8 @@ class Encoder:
             if self.tokenizer.unk_token_id is None:
                 raise InputError(f"the word {word!r} has no sub-word, and the tokenizer has no unknown token for it")
             return [self.tokenizer.unk_token_id]
-        if len(ids) > self._capacity:
+        if len(ids) > self._capacity and word not in self._reported:
+            self._reported.add(word)
             log.warning(
                 "the word %.40r has %d sub-words, a window holds %d: the rest of the word is not seen",
                 word,

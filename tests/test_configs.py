@@ -78,6 +78,10 @@ def test_the_commit_of_the_dataset_is_in_the_checkpoint(hub, tiny_model, tmp_pat
     checkpoint = torch.load("runs/version_0/checkpoints/last.ckpt", weights_only=True)
     commit = hub.repo("dataset", "lhoestq/conll2003").resolve("main").oid
     assert checkpoint["TokenClassificationDataModule"]["dataset_commit"] == commit
+    # the branch moves on; the checkpoint is tested on what it was trained on
+    hub.add_repo("dataset", "lhoestq/conll2003", {"README.md": b"---\nlicense: other\n---\n"})
+    assert main(["test", "--trainer.enable_progress_bar=false", "--trainer.accelerator=cpu"]) == 0
+    assert yaml.safe_load(Path("runs/version_1/config.yaml").read_text())["data"]["dataset_revision"] == commit
 
 
 def test_quickstart_runs_without_a_network(tmp_path, monkeypatch, capsys):
