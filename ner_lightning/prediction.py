@@ -97,9 +97,9 @@ class TagSentence(Callback):
     def __init__(self, sentence: str) -> None:
         self.sentence = sentence
 
-    def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Label the sentence and print it."""
-        if not trainer.is_global_zero:
+    def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Label the sentence and print it, below the summary."""
+        if stage != "fit" or not trainer.is_global_zero:
             return
         assert isinstance(pl_module, TokenClassificationModule)
         encoder = trainer.datamodule.encoder  # type: ignore[attr-defined]

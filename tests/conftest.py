@@ -26,6 +26,7 @@ os.environ.update(
     NO_PROXY="127.0.0.1,localhost",
     no_proxy="127.0.0.1,localhost",
     TOKENIZERS_PARALLELISM="false",
+    OMP_NUM_THREADS="1",  # the tensors are tiny: more threads wait for each other
 )
 for name in ("HF_DATASETS_CACHE", "HF_HUB_CACHE", "HF_DATASETS_OFFLINE", "HUGGING_FACE_HUB_TOKEN"):
     os.environ.pop(name, None)
