@@ -92,7 +92,7 @@ def test_quickstart_runs_without_a_network(tmp_path, monkeypatch, capsys):
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(1800)
 def test_quickstart_learns_to_find_names_that_it_has_never_seen(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     quiet = ["--trainer.enable_progress_bar=false", "--trainer.accelerator=cpu"]
