@@ -5,6 +5,7 @@ It knows nothing of the command line, nor of what the weights are of.
 
 from __future__ import annotations
 
+import logging
 import shutil
 from pathlib import Path
 from typing import Any, Literal
@@ -14,6 +15,9 @@ from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 
 from ner_lightning.errors import InputError
+from ner_lightning.files import replacing
+
+log = logging.getLogger(__name__)
 
 
 class BestCheckpoint(ModelCheckpoint):
@@ -60,7 +64,8 @@ class BestCheckpoint(ModelCheckpoint):
         kept = Path(self.dirpath) / "best.ckpt"
         if trainer.is_global_zero and not (kept.is_file() and kept.samefile(best)):
             kept.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(best, kept)
+            with replacing(kept) as partial:
+                shutil.copyfile(best, partial)
         self.best_model_path = self.kth_best_model_path = str(kept)
         self.best_model_score = self.kth_value = state["best_model_score"]
         self.best_k_models = {str(kept): state["best_model_score"]}
@@ -126,6 +131,11 @@ def newest_checkpoint(root: str | Path, *, kind: str = "best", model_name_or_pat
         path = next((p for p in (folder / f"{kind}.ckpt", folder / "last.ckpt") if p.is_file()), None)
         if path is None:
             continue
-        if model_name_or_path in (None, read_checkpoint(path)["hyper_parameters"].get("model_name_or_path")):
+        try:
+            started_from = read_checkpoint(path)["hyper_parameters"].get("model_name_or_path")
+        except InputError as error:
+            log.warning("passing over a run: %s", error)
+            continue
+        if model_name_or_path in (None, started_from):
             return path
     return None

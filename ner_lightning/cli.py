@@ -8,17 +8,15 @@ from __future__ import annotations
 
 import sys
 import warnings
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import yaml
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import Trainer as LightningTrainer
 from lightning.pytorch.callbacks import LearningRateMonitor
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
-from lightning_utilities.core.rank_zero import rank_zero_info
+from lightning_utilities.core.rank_zero import rank_zero_info, rank_zero_only
 
 import ner_lightning
 from ner_lightning.checkpoints import BestCheckpoint, LastCheckpoint, newest_checkpoint, read_checkpoint
@@ -64,7 +62,7 @@ def main(args: list[str] | None = None) -> int:
     warnings.filterwarnings("ignore", message=".*args parameter is intended to run from within Python.*")
     try:
         TokenClassificationCLI(args)
-    except (InputError, MisconfigurationException) as error:
+    except (InputError, MisconfigurationException, OSError) as error:
         if "--debug" in args:
             raise
         print(f"error: {error}", file=sys.stderr)
@@ -108,13 +106,16 @@ class TokenClassificationCLI(LightningCLI):
                 "callbacks": [LastCheckpoint(), RunSummary(), ScoreTable()],
             },
             seed_everything_default=42,
-            save_config_kwargs={"overwrite": True},
             auto_configure_optimizers=False,
             # one line of usage instead of a screen of option names above each error
             parser_kwargs={
                 "prog": _PROGRAM,
                 "description": ner_lightning.__doc__,
-                **{name: {"usage": f"{_PROGRAM} {name} [--config FILE] [options]"} for name in self.subcommands()},
+                "allow_abbrev": False,
+                **{
+                    name: {"usage": f"{_PROGRAM} {name} [--config FILE] [options]", "allow_abbrev": False}
+                    for name in self.subcommands()
+                },
             },
             args=args,
         )
@@ -122,7 +123,9 @@ class TokenClassificationCLI(LightningCLI):
     @staticmethod
     def subcommands() -> dict[str, set[str]]:
         """What there is to do, and the arguments that are not options."""
-        return {**LightningCLI.subcommands(), "inspect": {"model", "datamodule"}}
+        none = {"model", "datamodule", "dataloaders", "verbose", "return_predictions"}
+        fit = LightningCLI.subcommands()["fit"]
+        return {"fit": fit, "validate": none, "test": none, "predict": none, "inspect": none}
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Add the checkpoint of the best epoch, the links, and `--debug`."""
@@ -134,63 +137,73 @@ class TokenClassificationCLI(LightningCLI):
 
     def instantiate_trainer(self, **kwargs: Any) -> LightningTrainer:
         """Make the Trainer, with a CSV and a TensorBoard log that share the folder of the run."""
+        self._check_before_anything_is_written()
         config = self._get(self.config_init, "trainer")
-        if config.logger in (None, True):
-            root = config.default_root_dir
-            csv = CSVLogger(root, name="")
-            kwargs["logger"] = [csv, TensorBoardLogger(root, name="", version=csv.version)]
+        callbacks = self.trainer_defaults["callbacks"]
+        if self.subcommand != "inspect" and config.logger in (None, True) and not config.fast_dev_run:
+            root, version = config.default_root_dir, _new_version(Path(config.default_root_dir))
+            kwargs["logger"] = [CSVLogger(root, "", version), TensorBoardLogger(root, "", version)]
+            if self.subcommand == "fit":
+                callbacks.append(LearningRateMonitor("step"))
         if self.subcommand == "predict":
-            self.trainer_defaults["callbacks"].append(PredictionWriter())
-        if self.subcommand == "fit":
-            if config.logger is not False and not config.fast_dev_run:
-                self.trainer_defaults["callbacks"].append(LearningRateMonitor("step"))
-            if "validation" not in self.datamodule.corpus.splits:
-                rank_zero_info("there is no validation split: nothing is scored, and the last epoch is kept")
-                self._get(self.config_init, "checkpoint").monitor = None
-                kwargs["limit_val_batches"] = 0
+            callbacks.append(PredictionWriter())
+        if self.subcommand == "fit" and "validation" not in self.datamodule.corpus.splits:
+            rank_zero_info("there is no validation split: nothing is scored, and the last epoch is kept")
+            self._get(self.config_init, "checkpoint").monitor = None
+            kwargs["limit_val_batches"] = 0
+        if config.enable_checkpointing is False:
+            self._parser(self.subcommand).callback_keys.remove("checkpoint")
+            callbacks[:] = [callback for callback in callbacks if not isinstance(callback, LastCheckpoint)]
+        if self.datamodule.corpus.commit:  # so that the saved config repeats the run
+            self._get(self.config, "data")["dataset_revision"] = self.datamodule.corpus.commit
         return super().instantiate_trainer(**kwargs)
 
     def validate(self, **kwargs: Any) -> None:
         """Validate without Lightning's own table of numbers: ScoreTable prints one."""
-        self.trainer.validate(**{**kwargs, "verbose": False})
+        self.trainer.validate(**kwargs, verbose=False)
 
     def test(self, **kwargs: Any) -> None:
         """Test without Lightning's own table of numbers: ScoreTable prints one."""
-        self.trainer.test(**{**kwargs, "verbose": False})
+        self.trainer.test(**kwargs, verbose=False)
 
     def predict(self, **kwargs: Any) -> None:
         """Label the words of `--data.predict_file`, into the folder of the run."""
-        self.trainer.predict(**{**kwargs, "return_predictions": False})
+        self.trainer.predict(**kwargs, return_predictions=False)
 
     def _parse_ckpt_path(self) -> None:
         """Take from the checkpoint what was not given.
 
         LightningCLI would put all hyperparameters of the checkpoint over the command line. Here, from strong to weak:
         an option on the command line, the checkpoint, a config file, the default; for the data a config file is
-        stronger than the checkpoint. `fit` resumes the optimizer too, so that an option that contradicts the
-        checkpoint could have no effect: that is an error.
+        stronger than the checkpoint. `fit` resumes the optimizer and the order of the batches too, so that an option
+        that contradicts the checkpoint could have no effect: that is an error.
         """
         subcommand = self.config["subcommand"]
         config = self.config[subcommand]
         if subcommand == "inspect":
             config["model"]["pretrained"] = False  # nothing is run: no weights are needed
             return
-        typed = {arg.split("=")[0].removeprefix("--") for arg in self._args if arg.startswith("--")}
-        files = [*(self.config.get("config") or []), *(config.get("config") or [])]
-        given = typed | _in_config_files(files, subcommand)
+        typed, given = self._typed_and_given(subcommand)
         config["ckpt_path"] = self._checkpoint_path(subcommand, given)
         if config["ckpt_path"] is None:
+            if subcommand != "fit" and config["data"]["labels"] is None:
+                config["data"]["labels"] = trained_labels(load_config(config["model"]["model_name_or_path"]))
             return
         checkpoint = read_checkpoint(config["ckpt_path"])
-        for key, value in _options("model", checkpoint["hyper_parameters"]).items():
-            if key in (given if subcommand == "fit" else typed):
-                if subcommand == "fit" and config[key] != value:
-                    raise InputError(
-                        f"--{key}={config[key]}, but {config['ckpt_path']} was trained with {value}: a run is resumed "
-                        "with its own options; leave it out, or start a new run"
-                    )
-            else:
+        data_state = checkpoint.get(TokenClassificationDataModule.__qualname__, {})
+        options = _options("model", checkpoint["hyper_parameters"])
+        if subcommand == "fit":
+            if "optimizer_states" not in checkpoint:
+                raise InputError(f"--ckpt_path={config['ckpt_path']} holds weights alone: no run can go on from it")
+            options["seed_everything"] = data_state.get("seed", config["seed_everything"])
+        for key, value in options.items():
+            if key not in (given if subcommand == "fit" else typed):
                 config[key] = value
+            elif subcommand == "fit" and config[key] != value:
+                raise InputError(
+                    f"--{key}={config[key]}, but {config['ckpt_path']} was trained with {value}: a run is resumed "
+                    "with its own options; leave it out, or start a new run"
+                )
         if subcommand != "fit":
             config["model"]["pretrained"] = False  # the weights are those of the checkpoint
         for name in ("model_name_or_path", "model_revision"):
@@ -200,11 +213,24 @@ class TokenClassificationCLI(LightningCLI):
         for key, value in recorded.items():
             if key not in given and not (own_source and key.removeprefix("data.") in _SOURCES):
                 config[key] = value
-        if not own_source:  # the very commit that it was trained on, whatever its branch holds by now
-            commit = checkpoint.get(TokenClassificationDataModule.__qualname__, {}).get("dataset_commit")
-            config["data"]["dataset_revision"] = commit or config["data"]["dataset_revision"]
-        if "data.labels" not in given and not (own_source and _has_train(config["data"])):
-            config["data"]["labels"] = checkpoint["hyper_parameters"]["labels"]
+        data = config["data"]
+        same_source = all(
+            data[name] == recorded.get(f"data.{name}") for name in ("dataset_name", "dataset_config_name")
+        )
+        if same_source and "data.dataset_revision" not in given:  # the very rows, whatever the branch holds by now
+            data["dataset_revision"] = data_state.get("dataset_commit") or data["dataset_revision"]
+        if data["labels"] is None and not (own_source and _has_train(data)):
+            data["labels"] = data_state.get("given_labels") or checkpoint["hyper_parameters"]["labels"]
+
+    def _typed_and_given(self, subcommand: str) -> tuple[set[str], set[str]]:
+        """The options of model and data that stand on the command line; these and those of config files."""
+        config, defaults = self.config[subcommand], self._parser(subcommand).get_defaults()
+        named = {arg.split("=")[0].removeprefix("--").removesuffix("+") for arg in self._args if arg.startswith("--")}
+        keys = ["seed_everything", *(f"{group}.{name}" for group in ("model", "data") for name in vars(config[group]))]
+        changed = {key for key in keys if config[key] != defaults.get(key)}
+        # `--data data.yaml` types all that it changes
+        typed = named | {key for key in changed if key.split(".")[0] in named}
+        return typed, typed | changed
 
     def _checkpoint_path(self, subcommand: str, given: set[str]) -> str | None:
         """The checkpoint that was asked for; without one, all but `fit` use the best of the newest run."""
@@ -227,14 +253,33 @@ class TokenClassificationCLI(LightningCLI):
             "--model.model_name_or_path"
         )
 
+    def _check_before_anything_is_written(self) -> None:
+        """What is wrong with the data or does not fit the model is said before the run has a folder."""
+        splits = {"fit": "train", "validate": "validation", "test": "test", "predict": "predict"}
+        if self.subcommand in splits:
+            self.datamodule.loader(splits[self.subcommand])
+        if self.subcommand == "inspect":
+            return
+        path, name = self._get(self.config, "ckpt_path"), self._get(self.config, "model")["model_name_or_path"]
+        if path is not None:
+            self.model.on_load_checkpoint(read_checkpoint(path))
+        elif self.subcommand != "fit" and (own := trained_labels(load_config(name))) != self.model.labels:
+            raise InputError(f"{name} was trained with the labels {own}, the data has {self.model.labels}")
 
-def _in_config_files(paths: Sequence[Any], subcommand: str) -> set[str]:
-    given = set()
-    for path in paths:
-        content = yaml.safe_load(Path(path).read_text(encoding="utf-8")) or {}
-        for group, options in (content.get(subcommand) or content).items():
-            given |= {f"{group}.{name}" for name in options} if isinstance(options, dict) else {group}
-    return given
+
+def _new_version(root: Path) -> int:
+    """The number of a new run, whose folder is made at once: two runs that start together must not share one."""
+    taken = [path.name.removeprefix("version_") for path in root.glob("version_*")]
+    version = max((int(number) for number in taken if number.isdigit()), default=-1) + 1
+    if rank_zero_only.rank != 0:  # type: ignore[attr-defined]
+        return version  # never written to: all processes follow the first one
+    while True:
+        try:
+            (root / f"version_{version}").mkdir(parents=True)
+        except FileExistsError:
+            version += 1
+        else:
+            return version
 
 
 def _options(group: str, hyperparameters: dict[str, Any]) -> dict[str, Any]:

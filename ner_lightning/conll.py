@@ -4,7 +4,6 @@ Strict: what is not well formed is an error with `path:line`. Knows nothing of s
 tokenizers: a tag is the text of a column.
 """
 
-import os
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
@@ -12,6 +11,7 @@ from pathlib import Path
 from typing import BinaryIO, Literal
 
 from ner_lightning.errors import InputError
+from ner_lightning.files import replacing
 
 Kind = Literal["word", "blank", "document", "comment", "range"]
 
@@ -100,21 +100,8 @@ def write_lines(path: str | Path, lines: Iterable[Line]) -> None:
     Raises:
         InputError: the file cannot be written.
     """
-    path = Path(path)
-    if path.is_dir():
-        raise InputError(f"{path}: expected a file to write, found a directory")
-    partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
-    try:
-        file = partial.open("wb")
-    except OSError as error:
-        raise InputError(f"{path}: cannot be written: {error.strerror}") from error
-    try:
-        with file:
-            file.writelines((line.text + line.ending).encode() for line in lines)
-        partial.replace(path)
-    except BaseException:
-        partial.unlink()
-        raise
+    with replacing(Path(path)) as partial, partial.open("wb") as file:
+        file.writelines((line.text + line.ending).encode() for line in lines)
 
 
 def read_sentences(path: str | Path, *, word_column: int = 0, tag_column: int | None = -1) -> Iterator[Sentence]:
@@ -151,20 +138,6 @@ def read_sentences(path: str | Path, *, word_column: int = 0, tag_column: int | 
             sentence = Sentence([], [], [], document)
     if sentence.words:
         yield sentence
-
-
-def locate_tag(path: str | Path, tag: str, *, tag_column: int) -> str:
-    """Give `path:line` of the first word with a tag, for an error; the path alone where no word has it.
-
-    Args:
-        path: the file, read again.
-        tag: the tag as it stands in the file.
-        tag_column: number of the column with the tags.
-    """
-    for line in read_lines(path):
-        if line.kind == "word" and line.columns[tag_column] == tag:
-            return f"{path}:{line.number}"
-    return str(path)
 
 
 _WHITE = " \t\r\f\v"  # ASCII alone: a no-break space belongs to its word

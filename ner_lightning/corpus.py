@@ -93,7 +93,7 @@ def load_corpus(
         if labels is None and "train" not in tagged:
             raise InputError("no label list: give the train split (--data.train_file) or --data.labels")
         reference = tagged.get("train") or next(iter(tagged.values()))
-        scheme = scheme or _scheme(reference)
+        scheme = scheme or _scheme(reference, None if "train" in tagged else labels)
         labels = _labels(reference, labels, scheme)
     else:
         labels = labels or []
@@ -104,14 +104,16 @@ def load_corpus(
     return Corpus(splits=splits, labels=labels, scheme=scheme, commit=commit)
 
 
-def _scheme(source: Source) -> Scheme:
-    if _distinct(source) <= {"O"}:
+def _scheme(source: Source, labels: list[str] | None) -> Scheme:
+    if labels is None and _distinct(source) <= {"O"}:
         raise InputError(f"{source.name}: every tag is O; expected entities or labels (--data.label_column_name)")
     try:
         return detect_scheme(_sentences(source))
     except TagError as error:
         raise InputError(f"{_find(source, error.tag)}: {error}") from error
     except InputError as error:
+        if labels is not None:  # a small file may not tell; the schemes that remain read its tags alike
+            return "IOB2" if is_entity_scheme(labels) else "plain"
         raise InputError(f"{source.name}: {error}") from error
 
 
@@ -143,7 +145,7 @@ def _with_ids(split: str, source: Source, labels: list[str], scheme: Scheme) -> 
             if label not in ids:
                 raise InputError(
                     f"{source.place(row, word)}: label {label} of the {split} split is not in the label list "
-                    f"{', '.join(labels)}; the list comes from the train split or --data.labels"
+                    f"{', '.join(labels)}; the list comes from the train split, --data.labels or the checkpoint"
                 )
         return [ids[label] for label in converted]
 

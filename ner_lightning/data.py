@@ -4,8 +4,6 @@ It joins `corpus` (rows), `pretrained` (tokenizer), `encoding` (windows) and `sa
 knows nothing of the model that is trained: `labels` is all that one needs of it.
 """
 
-import hashlib
-import json
 import os
 from collections import Counter
 from functools import cached_property
@@ -22,8 +20,8 @@ from ner_lightning.encoding import Collator, Encoder
 from ner_lightning.errors import InputError
 from ner_lightning.pretrained import load_config, load_tokenizer, longest_input
 from ner_lightning.sampling import LengthBatchSampler
+from ner_lightning.sources import content_key
 from ner_lightning.tags import Scheme
-from ner_lightning.version import __version__
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -168,7 +166,10 @@ class TokenClassificationDataModule(LightningDataModule):
         )
 
     def prepare_data(self) -> None:
-        """Download and tokenise all splits, once; the result is cached by content."""
+        """Tokenise all splits, once; the result is cached by content.
+
+        Asking for `labels`, as the command line does to make the model, has read the corpus before.
+        """
         for split in self.corpus.splits:
             self._encode(split)
 
@@ -209,9 +210,8 @@ class TokenClassificationDataModule(LightningDataModule):
             InputError: There is no such split.
         """
         if split not in self.corpus.splits:
-            raise InputError(
-                f"there is no {split} split: give --data.{split}_file, or a --data.dataset_name that has one"
-            )
+            other = "" if split == "predict" else ", or a --data.dataset_name that has one"
+            raise InputError(f"there is no {split} split: give --data.{split}_file{other}")
         windows, num_words = self._encode(split)
         trainer = self.trainer
         if trainer is not None and trainer.overfit_batches:  # type: ignore[attr-defined]
@@ -220,8 +220,7 @@ class TokenClassificationDataModule(LightningDataModule):
             windows["length"][:] if len(windows) else [],  # a table without rows has no columns either
             batch_size=self.batch_size if shuffle else self.eval_batch_size,
             shuffle=shuffle,
-            # where --seed_everything leaves its number, for Lightning's own samplers too
-            seed=int(os.environ.get("PL_GLOBAL_SEED", "0")) if self.seed is None else self.seed,
+            seed=self._seed(),
             num_replicas=trainer.world_size if trainer else 1,
             rank=trainer.global_rank if trainer else 0,
         )
@@ -243,12 +242,12 @@ class TokenClassificationDataModule(LightningDataModule):
         )
 
     def state_dict(self) -> dict[str, Any]:
-        """What a checkpoint records of the data: the commit, the labels, the scheme of the source, the epoch."""
+        """What a checkpoint records of the data: epoch, commit, labels that were given, seed."""
         return {
             "epoch": _epochs_done(self.trainer),
             "dataset_commit": self.corpus.commit,
-            "labels": list(self.labels),
-            "scheme": self.corpus.scheme,
+            "given_labels": self._given_labels,
+            "seed": self._seed(),
         }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
@@ -286,6 +285,7 @@ class TokenClassificationDataModule(LightningDataModule):
             "source": {
                 "dataset": self.dataset_name if self.corpus.commit else None,
                 "commit": self.corpus.commit,
+                "files": None if self.corpus.commit else self._files(),
                 "scheme": self.corpus.scheme,
                 "tokenizer": self.model_name_or_path,
                 "max_seq_length": self.encoder.max_seq_length,
@@ -300,6 +300,14 @@ class TokenClassificationDataModule(LightningDataModule):
             else None,
             "alignment": self.encoder.align(first["tokens"], first["tags"]) if first else [],
         }
+
+    def _files(self) -> str | None:
+        files = [self.train_file, self.validation_file, self.test_file, self.predict_file]
+        return ", ".join(file for file in files if file is not None) or self.dataset_name
+
+    def _seed(self) -> int:
+        # --seed_everything leaves its number there, for Lightning's own samplers too
+        return int(os.environ.get("PL_GLOBAL_SEED", "0")) if self.seed is None else self.seed
 
     def _encode(self, split: str) -> "tuple[Dataset, int]":
         """The windows of a split, from the cache where they have been made before, and its number of words."""
@@ -316,13 +324,12 @@ class TokenClassificationDataModule(LightningDataModule):
                 first_sentence=indices[0],
             )
 
-        key = json.dumps([rows._fingerprint, encoder.fingerprint(), __version__])
         windows = rows.map(
             encode,
             batched=True,
             with_indices=True,
             remove_columns=rows.column_names,
-            new_fingerprint=hashlib.sha256(key.encode()).hexdigest()[:32],
+            new_fingerprint=content_key(rows._fingerprint, encoder.fingerprint()),
             desc=f"tokenising {split}",
         )
         self._encoded[split] = (windows, first_words[-1])

@@ -4,6 +4,7 @@ Knows which ids no longer load and what to use instead, and what can be done wit
 mean is for `sources`.
 """
 
+import re
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -81,7 +82,7 @@ def _downloaded(name: str, config: str | None, revision: str | None) -> tuple["D
     if f"{name.split('/')[1]}.py" in files:
         raise InputError(_use_instead(name))
     options = {"name": config}
-    if revision == _CONVERTED:
+    if _is_converted(files):
         # Folders config/split/*.parquet without a card: `datasets` would mix the configurations.
         configs = sorted({file.split("/")[0] for file in files if file.endswith(".parquet")})
         _check_config(name, config, configs)
@@ -105,6 +106,12 @@ def _downloaded(name: str, config: str | None, revision: str | None) -> tuple["D
             _check_config(name, config, _configs(name, commit))
         raise InputError(f"dataset {name} does not load at commit {commit}: {first_line(error)}") from error
     return builder.as_dataset(), commit
+
+
+def _is_converted(files: list[str]) -> bool:
+    """Whether these are the Hub's own copy, known by its layout: the revision may be a commit of that branch."""
+    rows = [file for file in files if file.endswith(".parquet")]
+    return bool(rows) and all(re.fullmatch(r"[^/]+/[^/]+/\d+\.parquet", file) for file in rows)
 
 
 def _look_up(name: str, revision: str | None) -> tuple[str, list[str]]:

@@ -64,6 +64,13 @@ class TokenClassificationModule(LightningModule):
         if not 0 <= warmup_ratio <= 1:
             raise InputError(f"--model.warmup_ratio={warmup_ratio}: give a part of all steps, from 0 to 1")
         model_name_or_path = str(model_name_or_path)  # a checkpoint with a Path in it would not load
+        for option, value in (
+            ("learning_rate", learning_rate),
+            ("head_learning_rate", head_learning_rate),
+            ("weight_decay", weight_decay),
+        ):
+            if value is not None and not 0 <= value < math.inf:
+                raise InputError(f"--model.{option}={value}: give a number from 0")
         self.save_hyperparameters()
         self.labels = list(labels)
         self.learning_rate = learning_rate
@@ -162,7 +169,8 @@ class TokenClassificationModule(LightningModule):
         scored = batch["word_index"] >= 0  # (windows, length)
         sentences = batch["sentence_index"][:, None].expand_as(scored)
         score.update(word_index, predictions, batch["labels"][scored], sentences[scored], batch["num_words"])
-        # weighted by what it is a mean of, so that the loss of the split does not depend on its batches
+        # weighted by what it is a mean of, so that the loss of the split does not depend on its
+        # batches; on several processes a batch that two of them have counts twice, in the loss and not in the scores
         learnt = int((batch["labels"] >= 0).sum())  # words, or with label_all_tokens their sub-words
         self.log(f"{stage}_loss", output.loss, batch_size=learnt, on_epoch=True, sync_dist=True)
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,9 @@ from ner_lightning import conll, tags
 from ner_lightning.data import TokenClassificationDataModule
 from ner_lightning.encoding import Collator, Encoder
 from ner_lightning.errors import InputError
+from ner_lightning.files import replacing
 from ner_lightning.model import TokenClassificationModule
+from ner_lightning.quickstart import packaged
 
 # background colours of a terminal (256-colour palette), dealt to the types in alphabetical order
 _COLOURS = (153, 186, 217, 158, 223, 189, 150, 224)
@@ -76,12 +78,15 @@ class PredictionWriter(Callback):
             return
         names = iter(pl_module.labels[label] for label in labels.tolist())
         folder.mkdir(parents=True, exist_ok=True)
-        source = Path(data.predict_file or "")
+        source = Path(packaged(data.predict_file or ""))
         if source.suffix in {".json", ".jsonl", ".parquet"}:
             path = folder / "predictions.jsonl"
-            _write_json_lines(path, ({"tokens": row, "tags": list(islice(names, len(row)))} for row in rows["tokens"]))
+            labelled = ({"tokens": row, "tags": list(islice(names, len(row)))} for row in rows["tokens"])
+            with replacing(path) as partial, partial.open("w", encoding="utf-8") as file:
+                file.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in labelled)
         else:
-            path = folder / "predictions.conll"
+            # of CoNLL-U the suffix says that it has comments and ranges
+            path = folder / f"predictions{'.conllu' if source.suffix == '.conllu' else '.conll'}"
             lines = conll.read_lines(source)
             conll.write_lines(path, (line.with_column(next(names)) if line.kind == "word" else line for line in lines))
         print(f"{len(labels):,} words labelled: {path}")
@@ -161,10 +166,3 @@ def render(words: Sequence[str], labels: Sequence[str], *, colour: bool) -> str:
             parts.append(f"[{text} {entity.type}]")
         word = entity.end
     return " ".join([*parts, *words[word:]])
-
-
-def _write_json_lines(path: Path, rows: Iterable[dict[str, list[str]]]) -> None:
-    part = path.with_name(path.name + ".part")
-    with part.open("w", encoding="utf-8") as file:
-        file.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
-    part.replace(path)

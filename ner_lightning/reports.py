@@ -45,6 +45,7 @@ class RunSummary(Callback):
         self._words: list[torch.Tensor] = []
         self._sentences: list[torch.Tensor] = []
         self._sentence_count = 0
+        self._word_count = 0
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Start the clock of the whole run."""
@@ -77,6 +78,8 @@ class RunSummary(Callback):
         """Stop the clock; count the sentences, of which a long one fills several windows."""
         self._pause()
         if self._sentences:
+            self._word_count += int(torch.stack(self._words).sum())
+            self._words = []
             self._sentence_count += torch.unique(torch.cat(self._sentences)).numel()
             self._sentences = []
 
@@ -110,12 +113,11 @@ class RunSummary(Callback):
             lines.append(f"best        {monitor} {best:.4f}, {next(epochs, 'in the run before')}")
         if path:
             lines.append(f"checkpoint  {path}")
-        words = int(torch.stack(self._words).sum()) if self._words else 0
         seconds = max(self._seconds, 1e-9)
         devices = trainer.world_size  # each has seen as many batches as this one
         total = _duration(time.monotonic() - self._started)
         lines.append(f"time        {total}, {_duration(self._seconds)} of it training")
-        sentences_rate, words_rate = self._sentence_count * devices / seconds, words * devices / seconds
+        sentences_rate, words_rate = self._sentence_count * devices / seconds, self._word_count * devices / seconds
         device = f"{devices} x {trainer.strategy.root_device.type}"
         lines.append(
             f"speed       {sentences_rate:,.0f} sentences/s, {words_rate:,.0f} words/s in training on {device}"

@@ -9,6 +9,7 @@ import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -187,12 +188,19 @@ def no_progress_bars() -> Iterator[None]:
 
 
 def content_key(*parts: Any) -> str:
-    """Make the key of a cache: other parts or another version of this package, another key.
+    """Make the key of a cache: other parts, another version or other code of this package, another key.
 
     Args:
         parts: what JSON can hold.
     """
-    return hashlib.sha256(json.dumps([__version__, *parts]).encode()).hexdigest()[:32]
+    return hashlib.sha256(json.dumps([__version__, _code(), *parts]).encode()).hexdigest()[:32]
+
+
+@cache
+def _code() -> str:
+    """A digest of the code that makes what is cached: in a clone it changes while the version stays."""
+    modules = ("conll", "corpus", "data", "encoding", "pretrained", "sources", "tags")
+    return hashlib.sha256(b"".join(Path(__file__).with_name(f"{m}.py").read_bytes() for m in modules)).hexdigest()
 
 
 def first_line(error: Exception) -> str:

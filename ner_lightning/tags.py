@@ -61,19 +61,6 @@ def detect_scheme(sentences: Iterable[Sequence[str]]) -> Scheme:
     return _decide(first, opening)
 
 
-def check_tag(tag: str, *, scheme: Scheme) -> None:
-    """Refuse a tag that the scheme does not have.
-
-    Args:
-        tag: one tag.
-        scheme: the scheme that the tag is to belong to.
-
-    Raises:
-        TagError: the tag is not one of the scheme.
-    """
-    _read(tag, scheme)
-
-
 def to_iob2(tags: Sequence[str], *, scheme: Scheme) -> list[str]:
     """Convert a sentence to IOB2; ill-formed sequences are read as conlleval does, plain tags stay.
 

@@ -1,6 +1,8 @@
 """Whole runs through `main([...])`, and what each wrong input is answered."""
 
+import json
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -9,7 +11,7 @@ import pytest
 import torch
 import yaml
 
-from ner_lightning.cli import main
+from ner_lightning.cli import _new_version, main
 
 
 @pytest.fixture
@@ -199,6 +201,8 @@ def test_conllu_and_part_of_speech_run_the_same_way(run, tmp_path):
         (["--data.batch_size=0"], r"--data.batch_size=0"),
         (["--data.eval_batch_size=-1"], r"--data.eval_batch_size=-1"),
         (["--data.num_workers=-1"], r"--data.num_workers=-1"),
+        (["--model.learning_rate=-1"], r"--model.learning_rate=-1"),
+        (["--trainer.default_root_dir=/proc/x"], r"/proc/x"),
         (["--model.warmup_ratio=2"], r"--model.warmup_ratio=2"),
         (["--model.freeze_layers=9"], r"--model.freeze_layers=9: the model has 1 layers"),
         (["--model.model_name_or_path=no/where"], r"--model.model_name_or_path=no/where: .*offline"),
@@ -242,6 +246,124 @@ def test_other_labels_than_those_of_the_checkpoint_are_an_error_with_both_lists(
     message = error(run("test", "--data.labels=[O,B-LOC,I-LOC,B-PER,I-PER,B-ORG,I-ORG,B-MISC,I-MISC]"))
     assert "['O', 'B-LOC', 'I-LOC', 'B-MISC'" in message
     assert "['O', 'B-LOC', 'I-LOC', 'B-PER'" in message
+
+
+@pytest.mark.parametrize("form", ["--data={path}", "--data {path}", "--data={{eval_batch_size: 7}}"])
+def test_options_of_a_file_named_on_the_command_line_beat_the_checkpoint(run, tmp_path, form):
+    fit(run)
+    path = tmp_path / "data.yaml"
+    path.write_text("eval_batch_size: 7")
+    given = form.format(path=path)
+    args = [given] if "{" in given else given.split(" ")
+    assert run("test", *args, alone=True)[0] == 0
+    assert yaml.safe_load(Path("runs/version_1/config.yaml").read_text())["data"]["eval_batch_size"] == 7
+
+
+def test_abbreviated_options_are_not_taken(run):
+    with pytest.raises(SystemExit) as exit_info:
+        run("test", "--data.eval_batch=9")
+    assert exit_info.value.code == 2
+
+
+def test_names_of_numbers_are_remembered_for_the_test_file(run, tmp_path):
+    names = "[O,B-PER,E-PER,I-PER,S-PER]"
+    rows = [{"tokens": ["Mira", "de", "Toll", "left"], "ner_tags": [1, 3, 2, 0]}, {"tokens": ["Jon"], "ner_tags": [4]}]
+    for split in ("train", "validation", "test"):
+        (tmp_path / f"{split}.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    files = [f"--data.{split}_file={split}.jsonl" for split in ("train", "validation", "test")]
+    without = [f"--data.{split}_file" for split in ("train", "validation", "test")]
+    code, _, err = run("fit", "--trainer.max_epochs=1", f"--data.labels={names}", *files, without=without)
+    assert code == 0, err
+    for more in ([], ["--data.test_file=test.jsonl"]):
+        code, out, err = run("test", *more, alone=True)
+        assert code == 0, err
+        assert next(line for line in out.splitlines() if line.startswith("PER")).split()[-1] == "2"
+
+
+def test_a_fine_tuned_model_is_used_as_it_is_without_a_checkpoint(run, tmp_path, conll_files, tiny_model):
+    from ner_lightning import TokenClassificationModule
+    from ner_lightning.pretrained import load_tokenizer
+
+    fit(run)
+    scores = run("test")[1]
+    model = TokenClassificationModule.load_from_checkpoint("runs/version_0/checkpoints/best.ckpt")
+    model.model.save_pretrained(tmp_path / "tuned")
+    load_tokenizer(str(tiny_model)).save_pretrained(tmp_path / "tuned")
+    shutil.rmtree("runs")
+    tuned = f"--model.model_name_or_path={tmp_path / 'tuned'}"
+    assert run("test", tuned, without=["--model.model_name_or_path"])[1] == scores
+    code, out, err = run("predict", tuned, f"--data.predict_file={conll_files / 'test.conll'}", alone=True)
+    assert (code, "words labelled" in out) == (0, True), err
+    (tmp_path / "other.conll").write_text("Mira B-GOD\n")
+    message = error(run("test", tuned, "--data.train_file=other.conll", "--data.test_file=other.conll", alone=True))
+    assert "B-GOD" in message
+    assert "label list O, B-LOC" in message
+
+
+def test_runs_that_start_together_have_folders_of_their_own(tmp_path):
+    from concurrent.futures import ThreadPoolExecutor
+
+    with ThreadPoolExecutor(8) as pool:
+        versions = list(pool.map(_new_version, [tmp_path / "runs"] * 24))
+    assert sorted(versions) == list(range(24))
+
+
+def test_a_resumed_run_has_its_seed_and_refuses_another(run):
+    fit(run, "--seed_everything=7")
+    assert run("fit", "--ckpt_path=last", "--trainer.max_epochs=3")[0] == 0
+    assert yaml.safe_load(Path("runs/version_1/config.yaml").read_text())["seed_everything"] == 7
+    message = error(run("fit", "--ckpt_path=last", "--seed_everything=8"))
+    assert "--seed_everything=8, but" in message
+
+
+def test_a_saved_config_tests_another_file(run, conll_files):
+    fit(run)
+    file = f"--data.test_file={conll_files / 'validation.conll'}"
+    code, out, err = run("test", "--config=runs/version_0/config.yaml", file, "--data.train_file=null", alone=True)
+    assert code == 0, err
+    assert "12 words scored" in out
+
+
+def test_weights_alone_do_not_resume(run):
+    fit(run, "--checkpoint.save_weights_only=true")
+    message = error(run("fit", "--ckpt_path=best"))
+    assert "holds weights alone" in message
+
+
+def test_a_test_file_without_entities_is_scored(run, tmp_path):
+    fit(run)
+    (tmp_path / "o.conll").write_text("Rain O\nfell O\n")
+    assert "2 words scored" in run("test", "--data.test_file=o.conll", alone=True)[1]
+
+
+def test_a_broken_checkpoint_of_another_run_is_passed_over(run, caplog):
+    fit(run)
+    broken = Path("runs/version_1/checkpoints/best.ckpt")
+    broken.parent.mkdir(parents=True)
+    broken.write_bytes(b"cut")
+    assert run("test")[0] == 0
+    assert "passing over a run" in caplog.text
+
+
+def test_a_refused_test_leaves_no_folder(run):
+    fit(run)
+    error(run("test", "--data.labels=[O,B-LOC,I-LOC,B-PER,I-PER,B-ORG,I-ORG,B-MISC,I-MISC]"))
+    error(run("test", without=["--data.test_file"]))
+    error(run("predict", alone=True))
+    assert [path.name for path in Path("runs").iterdir()] == ["version_0"]
+
+
+def test_a_run_without_checkpoints_runs(run):
+    code, _, err = run("fit", "--trainer.max_epochs=1", "--trainer.enable_checkpointing=false")
+    assert code == 0, err
+    assert not list(Path().glob("**/*.ckpt"))
+
+
+def test_the_packaged_sample_is_labelled_from_any_folder(run):
+    fit(run)
+    file = "--data.predict_file=ner_lightning/quickstart/test.conll"
+    code, out, err = run("predict", file, alone=True)
+    assert (code, "predictions.conll" in out) == (0, True), err
 
 
 def test_debug_shows_the_traceback(run):

@@ -127,6 +127,6 @@ def test_a_config_opens_with_its_command_and_holds_only_what_differs(path, capsy
     with pytest.raises(SystemExit):
         main(["fit", "--print_config"])
     defaults = yaml.safe_load(capsys.readouterr().out)
-    for group in ("data", "trainer"):
-        for name, value in yaml.safe_load(text)[group].items():
+    for group in ("model", "data", "trainer"):
+        for name, value in yaml.safe_load(text).get(group, {}).items():
             assert json.dumps(defaults[group][name]) != json.dumps(value), f"{group}.{name} is the default"

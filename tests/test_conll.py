@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ner_lightning.conll import Sentence, locate_tag, read_lines, read_sentences, write_lines
+from ner_lightning.conll import Sentence, read_lines, read_sentences, write_lines
 from ner_lightning.errors import InputError
 from ner_lightning.tags import detect_scheme, to_iob2
 
@@ -318,12 +318,6 @@ def test_conllu_without_word_numbers_is_an_error_not_a_loss_of_words(tmp_path):
 def test_a_conllu_file_of_ranges_alone_has_no_sentence(tmp_path):
     with pytest.raises(InputError, match=r"a\.conllu: no sentence in this file"):
         list(read_lines(save(tmp_path, "1-2\tdel\n\n", "a.conllu")))
-
-
-def test_a_tag_is_located_by_its_first_line(tmp_path):
-    path = save(tmp_path, "# O\n\na X-PER\nb X-PER\n")
-    assert locate_tag(path, "X-PER", tag_column=-1) == f"{path}:3"
-    assert locate_tag(path, "B-PER", tag_column=-1) == str(path)
 
 
 # real corpora

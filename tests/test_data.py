@@ -169,11 +169,12 @@ def test_labels_need_no_tokenizer(make, tmp_path):
         data.train_dataloader()
 
 
-def test_describe_tells_what_one_wants_to_see_first(make, tiny_model):
+def test_describe_tells_what_one_wants_to_see_first(make, tiny_model, conll_files):
     told = make(max_seq_length=20).describe()
     assert told["source"] == {
         "dataset": None,
         "commit": None,
+        "files": ", ".join(str(conll_files / f"{split}.conll") for split in ("train", "validation", "test")),
         "scheme": "IOB2",
         "tokenizer": str(tiny_model),
         "max_seq_length": 20,
@@ -208,11 +209,12 @@ def test_describe_goes_without_labels(make, conll_files, tiny_model):
     assert told["alignment"] == []
 
 
-def test_a_checkpoint_holds_the_labels_in_what_loads_without_code(make, tmp_path):
-    state = make().state_dict()
+def test_a_checkpoint_holds_what_repeats_the_data_and_loads_without_code(make, tmp_path, monkeypatch):
+    monkeypatch.delenv("PL_GLOBAL_SEED", raising=False)
+    state = make(labels=LABELS, seed=7).state_dict()
     torch.save(state, tmp_path / "state")
     assert torch.load(tmp_path / "state", weights_only=True) == state
-    assert state == {"epoch": 0, "dataset_commit": None, "labels": LABELS, "scheme": "IOB2"}
+    assert state == {"epoch": 0, "dataset_commit": None, "given_labels": LABELS, "seed": 7}
 
 
 def test_hyperparameters_are_primitives_even_where_paths_were_given(make, conll_files, tiny_model):

@@ -16,6 +16,7 @@ FLOORS = [
     ["hub_dataset", "pretrained"],
     ["sources"],
     ["conll", "tags", "quickstart"],
+    ["files"],
     ["__init__"],
     ["errors", "version"],
 ]

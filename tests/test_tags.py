@@ -9,7 +9,6 @@ from ner_lightning.errors import InputError
 from ner_lightning.tags import (
     Entity,
     TagError,
-    check_tag,
     continuation,
     detect_scheme,
     entities,
@@ -158,10 +157,9 @@ def test_plain_tags_stay_as_they_are():
     ],
 )
 def test_a_tag_of_another_scheme_is_refused(tag, scheme, expected):
-    for use in (lambda: check_tag(tag, scheme=scheme), lambda: to_iob2(["O", tag], scheme=scheme)):
-        with pytest.raises(TagError, match=expected) as caught:
-            use()
-        assert caught.value.tag == tag
+    with pytest.raises(TagError, match=expected) as caught:
+        to_iob2(["O", tag], scheme=scheme)
+    assert caught.value.tag == tag
 
 
 def test_from_iob2_refuses_what_is_not_iob2():
@@ -170,14 +168,14 @@ def test_from_iob2_refuses_what_is_not_iob2():
 
 
 @pytest.mark.parametrize("scheme", [*WRITTEN, "IO", "plain"])
-def test_check_tag_accepts_the_tags_of_the_scheme(scheme):
+def test_every_tag_of_the_scheme_is_accepted(scheme):
     for tag in ["O", *WRITTEN.get(scheme, ["I-PER", "person"])]:
-        check_tag(tag, scheme=scheme)
+        assert len(to_iob2([tag], scheme=scheme)) == 1
 
 
 def test_a_tag_error_survives_another_process():
     with pytest.raises(TagError) as caught:
-        check_tag("X-PER", scheme="IOB2")
+        to_iob2(["X-PER"], scheme="IOB2")
     copy = pickle.loads(pickle.dumps(caught.value))
     assert (str(copy), copy.tag) == (str(caught.value), "X-PER")
 
