@@ -196,7 +196,8 @@ class TokenClassificationCLI(LightningCLI):
         if subcommand == "fit":
             if "optimizer_states" not in checkpoint:
                 raise InputError(f"--ckpt_path={config['ckpt_path']} holds weights alone: no run can go on from it")
-            options["seed_everything"] = data_state.get("seed", config["seed_everything"])
+            if checkpoint.get("datamodule_hyper_parameters", {}).get("seed") is None:  # else the data has its own
+                options["seed_everything"] = data_state.get("seed", config["seed_everything"])
         for key, value in options.items():
             if key not in (given if subcommand == "fit" else typed):
                 config[key] = value

@@ -316,6 +316,14 @@ def test_a_resumed_run_has_its_seed_and_refuses_another(run):
     assert "--seed_everything=8, but" in message
 
 
+def test_a_seed_of_the_data_alone_is_not_taken_for_that_of_the_run(run):
+    fit(run, "--data.seed=7")
+    code, _, err = run("fit", "--ckpt_path=last", "--trainer.max_epochs=3", "--seed_everything=42")
+    assert code == 0, err
+    config = yaml.safe_load(Path("runs/version_1/config.yaml").read_text())
+    assert (config["seed_everything"], config["data"]["seed"]) == (42, 7)
+
+
 def test_a_saved_config_tests_another_file(run, conll_files):
     fit(run)
     file = f"--data.test_file={conll_files / 'validation.conll'}"
