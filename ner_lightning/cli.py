@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import sys
 import warnings
+from contextlib import nullcontext, redirect_stdout
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from ner_lightning.checkpoints import BestCheckpoint, LastCheckpoint, newest_che
 from ner_lightning.data import TokenClassificationDataModule
 from ner_lightning.errors import InputError
 from ner_lightning.model import TokenClassificationModule
+from ner_lightning.predict_file import STANDARD_INPUT
 from ner_lightning.prediction import PredictionWriter
 from ner_lightning.pretrained import load_config, trained_labels
 from ner_lightning.reports import RunSummary, ScoreTable, batch_text, description_text
@@ -128,6 +130,13 @@ class TokenClassificationCLI(LightningCLI):
         # a parser takes a tenth of a second to make: where the first word says which is wanted, only that one
         return {name: skip for name, skip in every.items() if self._args[:1] == [name]} or every
 
+    # the one place where Lightning says for which subcommand a parser is
+    def _prepare_subcommand_parser(self, klass: type, subcommand: str, **kwargs: Any) -> LightningArgumentParser:
+        parser = super()._prepare_subcommand_parser(klass, subcommand, **kwargs)
+        if subcommand == "predict":
+            parser.add_lightning_class_args(PredictionWriter, "prediction")
+        return parser
+
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Add the checkpoint of the best epoch, the links, and `--debug`."""
         parser.add_lightning_class_args(BestCheckpoint, "checkpoint")
@@ -141,13 +150,13 @@ class TokenClassificationCLI(LightningCLI):
         self._check_before_anything_is_written()
         config = self._get(self.config_init, "trainer")
         callbacks = self.trainer_defaults["callbacks"]
-        if self.subcommand != "inspect" and config.logger in (None, True) and not config.fast_dev_run:
+        if self.subcommand == "predict":
+            kwargs.update(self._options_to_predict(config))
+        elif self.subcommand != "inspect" and config.logger in (None, True) and not config.fast_dev_run:
             root, version = config.default_root_dir, _new_version(Path(config.default_root_dir))
             kwargs["logger"] = [CSVLogger(root, "", version), TensorBoardLogger(root, "", version)]
             if self.subcommand == "fit":
                 callbacks.append(LearningRateMonitor("step"))
-        if self.subcommand == "predict":
-            callbacks.append(PredictionWriter())
         if self.subcommand == "fit" and "validation" not in self.datamodule.corpus.splits:
             rank_zero_info("there is no validation split: nothing is scored, and the last epoch is kept")
             self._get(self.config_init, "checkpoint").monitor = None
@@ -155,9 +164,13 @@ class TokenClassificationCLI(LightningCLI):
         if config.enable_checkpointing is False:
             self._parser(self.subcommand).callback_keys.remove("checkpoint")
             callbacks[:] = [callback for callback in callbacks if not isinstance(callback, LastCheckpoint)]
-        if self.datamodule.corpus.commit:  # so that the saved config repeats the run
+        if self.subcommand != "predict" and self.datamodule.corpus.commit:  # so that the saved config repeats the run
             self._get(self.config, "data")["dataset_revision"] = self.datamodule.corpus.commit
-        return super().instantiate_trainer(**kwargs)
+        trainer = super().instantiate_trainer(**kwargs)
+        if self.subcommand == "predict":  # before there are other processes, which would wait for this one
+            writer = self._get(self.config_init, "prediction")
+            writer.refuse_processes(trainer.world_size, predict_file=self.datamodule.predict_file)
+        return trainer
 
     def validate(self, **kwargs: Any) -> None:
         """Validate without Lightning's own table of numbers: ScoreTable prints one."""
@@ -168,8 +181,11 @@ class TokenClassificationCLI(LightningCLI):
         self.trainer.test(**kwargs, verbose=False)
 
     def predict(self, **kwargs: Any) -> None:
-        """Label the words of `--data.predict_file`, into the folder of the run."""
-        self.trainer.predict(**kwargs, return_predictions=False)
+        """Label the words of `--data.predict_file`; PredictionWriter writes them."""
+        writer = self._get(self.config_init, "prediction")
+        streams = writer.streams(self.datamodule.predict_file)
+        with redirect_stdout(sys.stderr) if streams else nullcontext():  # a progress bar is no prediction
+            self.trainer.predict(**kwargs, return_predictions=False)
 
     def _parse_ckpt_path(self) -> None:
         """Take from the checkpoint what was not given.
@@ -187,7 +203,11 @@ class TokenClassificationCLI(LightningCLI):
         typed, given = self._typed_and_given(subcommand)
         config["ckpt_path"] = self._checkpoint_path(subcommand, given)
         if config["ckpt_path"] is None:
-            if subcommand != "fit" and config["data"]["labels"] is None:
+            if subcommand == "predict":
+                _forget_the_corpus(config["data"])
+            # in a file to predict there are no labels that could be other ones
+            unasked = subcommand == "predict" and "data.labels" not in typed
+            if subcommand != "fit" and (unasked or config["data"]["labels"] is None):
                 config["data"]["labels"] = trained_labels(load_config(config["model"]["model_name_or_path"]))
             return
         checkpoint = read_checkpoint(config["ckpt_path"])
@@ -216,6 +236,13 @@ class TokenClassificationCLI(LightningCLI):
             if key not in given and not (own_source and key.removeprefix("data.") in _SOURCES):
                 config[key] = value
         data = config["data"]
+        if subcommand == "predict":
+            _forget_the_corpus(data)
+            if "data.predict_file" in given and "data.predict_format" not in given:
+                data["predict_format"] = None  # that of another file
+            if "data.labels" not in typed:
+                data["labels"] = checkpoint["hyper_parameters"]["labels"]
+            return
         same_source = all(
             data[name] == recorded.get(f"data.{name}") for name in ("dataset_name", "dataset_config_name")
         )
@@ -223,6 +250,23 @@ class TokenClassificationCLI(LightningCLI):
             data["dataset_revision"] = data_state.get("dataset_commit") or data["dataset_revision"]
         if data["labels"] is None and not (own_source and _has_train(data)):
             data["labels"] = data_state.get("given_labels") or checkpoint["hyper_parameters"]["labels"]
+
+    def _options_to_predict(self, config: Any) -> dict[str, Any]:
+        """What the Trainer is given to predict: no log, as nothing is measured, and a folder if anything goes there."""
+        writer, predict_file = self._get(self.config_init, "prediction"), self.datamodule.predict_file
+        options: dict[str, Any] = {}
+        if config.logger in (None, True):
+            options["logger"] = False
+        if writer.output is not None or writer.streams(predict_file):
+            self.save_config_callback = None
+        elif options and not config.fast_dev_run:
+            root = Path(config.default_root_dir)
+            options["default_root_dir"] = str(root / f"version_{_new_version(root)}")
+        if config.devices == "auto" and (predict_file == STANDARD_INPUT or writer.streams(predict_file)):
+            options["devices"] = 1
+        if config.enable_progress_bar is None and writer.streams(predict_file) and sys.stdout.isatty():
+            options["enable_progress_bar"] = False  # it would move over the predictions
+        return options
 
     def _typed_and_given(self, subcommand: str) -> tuple[set[str], set[str]]:
         """The options of model and data that stand on the command line; these and those of config files."""
@@ -257,7 +301,9 @@ class TokenClassificationCLI(LightningCLI):
 
     def _check_before_anything_is_written(self) -> None:
         """What is wrong with the data or does not fit the model is said before the run has a folder."""
-        splits = {"fit": "train", "validate": "validation", "test": "test", "predict": "predict"}
+        splits = {"fit": "train", "validate": "validation", "test": "test"}
+        if self.subcommand == "predict":
+            self.datamodule.predict_dataloader()
         if self.subcommand in splits:
             self.datamodule.loader(splits[self.subcommand])
         if self.subcommand == "inspect":
@@ -290,5 +336,11 @@ def _options(group: str, hyperparameters: dict[str, Any]) -> dict[str, Any]:
 
 
 def _has_train(data: Any) -> bool:
-    files = [data["train_file"], data["validation_file"], data["test_file"], data["predict_file"]]
+    files = [data["train_file"], data["validation_file"], data["test_file"]]
     return data["train_file"] is not None if any(files) else data["dataset_name"] is not None
+
+
+def _forget_the_corpus(data: Any) -> None:
+    """`predict` reads the file to predict and nothing else, whatever a config file names."""
+    for name in _SOURCES - {"predict_file"}:
+        data[name] = None

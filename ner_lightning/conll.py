@@ -8,10 +8,10 @@ import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import BinaryIO, Literal
+from typing import Literal
 
 from ner_lightning.errors import InputError
-from ner_lightning.files import replacing
+from ner_lightning.files import open_to_read, replacing
 
 Kind = Literal["word", "blank", "document", "comment", "range"]
 
@@ -71,23 +71,59 @@ def read_lines(path: str | Path) -> Iterator[Line]:
         InputError: the file cannot be opened, is not UTF-8, holds no word, or a line has another number of
             columns than the first word.
     """
-    conllu = Path(path).suffix == ".conllu"
+    with open_to_read(path) as file:
+        yield from parse_lines(file, name=str(path), conllu=Path(path).suffix == ".conllu")
+
+
+def parse_lines(raws: Iterable[bytes], *, name: str, conllu: bool, first: int = 1) -> Iterator[Line]:
+    """Read lines, all of a file or consecutive ones.
+
+    Args:
+        raws: the lines with their endings.
+        name: what an error calls the file.
+        conllu: whether comments, ranges and empty nodes are known.
+        first: the number of the first line.
+
+    Raises:
+        InputError: a line is not UTF-8 or has another number of columns than the first word, or no line is a word.
+    """
     number, model, words = 0, None, 0
-    with _open(path) as file:
-        for number, raw in enumerate(file, start=1):
-            line = _line(path, number, raw, conllu)
-            if line.kind in ("word", "range"):
-                model = model or line
-                if len(line.columns) != len(model.columns):
-                    raise InputError(
-                        f"{path}:{number}: expected {_columns(model)}, as on line {model.number}, "
-                        f"found {_columns(line)}: {_clip(line.text)}"
-                    )
-                words += line.kind == "word"
-            yield line
+    for number, raw in enumerate(raws, start=first):
+        line = _line(name, number, raw, conllu)
+        if line.kind in ("word", "range"):
+            model = model or line
+            if len(line.columns) != len(model.columns):
+                raise InputError(
+                    f"{name}:{number}: expected {_columns(model)}, as on line {model.number}, "
+                    f"found {_columns(line)}: {_clip(line.text)}"
+                )
+            words += line.kind == "word"
+        yield line
     if not words:
         what = "no sentence in this file" if number else "the file is empty"
-        raise InputError(f"{path}: {what}; expected lines of columns, one word a line")
+        raise InputError(f"{name}: {what}; expected lines of columns, one word a line")
+
+
+def decode_line(raw: bytes, *, name: str, number: int) -> tuple[str, str]:
+    r"""Give the text of a line and its ending: `"\n"`, `"\r\n"` or nothing.
+
+    Args:
+        raw: the line with its ending.
+        name: what an error calls the file.
+        number: the number of the line.
+
+    Raises:
+        InputError: the line is not UTF-8.
+    """
+    try:
+        whole = raw.decode()
+    except UnicodeDecodeError as error:
+        raise InputError(
+            f"{name}:{number}: expected UTF-8, found byte 0x{raw[error.start]:02x} "
+            f"at position {error.start + 1} of the line; convert the file to UTF-8"
+        ) from error
+    text = whole[:-2] if whole.endswith("\r\n") else whole[:-1] if whole.endswith("\n") else whole
+    return text, whole[len(text) :]
 
 
 def write_lines(path: str | Path, lines: Iterable[Line]) -> None:
@@ -115,16 +151,33 @@ def read_sentences(path: str | Path, *, word_column: int = 0, tag_column: int | 
     Raises:
         InputError: what `read_lines` refuses, a column that the file does not have, an empty word or tag.
     """
+    return parse_sentences(read_lines(path), name=str(path), word_column=word_column, tag_column=tag_column)
+
+
+def parse_sentences(
+    lines: Iterable[Line], *, name: str, word_column: int, tag_column: int | None
+) -> Iterator[Sentence]:
+    """Put lines together to sentences.
+
+    Args:
+        lines: consecutive lines.
+        name: what an error calls the file.
+        word_column: number of the column with the words, from 0, or from the end if negative.
+        tag_column: the same for the tags; None for none.
+
+    Raises:
+        InputError: a column that the file does not have, an empty word or tag.
+    """
     sentence, checked = Sentence([], [], [], 0), False
     document, filled = 0, False  # a document without a sentence has no number
-    for line in read_lines(path):
+    for line in lines:
         if line.kind == "word":
             if not checked:
-                _check_columns(path, line, word_column, tag_column)
+                _check_columns(name, line, word_column, tag_column)
                 checked = True
-            sentence.words.append(_filled(path, line, word_column, "word"))
+            sentence.words.append(_filled(name, line, word_column, "word"))
             if tag_column is not None:
-                sentence.tags.append(_filled(path, line, tag_column, "tag"))
+                sentence.tags.append(_filled(name, line, tag_column, "tag"))
             sentence.lines.append(line.number)
             continue
         starts_document = line.kind == "document" or (
@@ -148,27 +201,8 @@ _RANGE_ID = re.compile(r"[0-9]+[-.][0-9]+\Z")
 _BOM = "\ufeff"
 
 
-def _open(path: str | Path) -> BinaryIO:
-    try:
-        return open(path, "rb")
-    except FileNotFoundError as error:
-        raise InputError(f"{path}: no such file") from error
-    except IsADirectoryError as error:
-        raise InputError(f"{path}: expected a file, found a directory") from error
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read: {error.strerror}") from error
-
-
-def _line(path: str | Path, number: int, raw: bytes, conllu: bool) -> Line:
-    try:
-        whole = raw.decode()
-    except UnicodeDecodeError as error:
-        raise InputError(
-            f"{path}:{number}: expected UTF-8, found byte 0x{raw[error.start]:02x} "
-            f"at position {error.start + 1} of the line; convert the file to UTF-8"
-        ) from error
-    text = whole[:-2] if whole.endswith("\r\n") else whole[:-1] if whole.endswith("\n") else whole
-    ending = whole[len(text) :]
+def _line(name: str, number: int, raw: bytes, conllu: bool) -> Line:
+    text, ending = decode_line(raw, name=name, number=number)
     content = text.removeprefix(_BOM) if number == 1 else text
     if conllu and content.startswith("#"):
         return Line(number, text, ending, (), "comment")
@@ -186,33 +220,33 @@ def _line(path: str | Path, number: int, raw: bytes, conllu: bool) -> Line:
         kind = "range"
     elif conllu and not _WORD_ID.match(columns[0]):
         raise InputError(
-            f"{path}:{number}: expected the number of a word in the first column, as CoNLL-U has it, found "
+            f"{name}:{number}: expected the number of a word in the first column, as CoNLL-U has it, found "
             f"{_clip(columns[0])}; name a file of other columns .conll"
         )
     return Line(number, text, ending, columns, kind)
 
 
-def _check_columns(path: str | Path, line: Line, word_column: int, tag_column: int | None) -> None:
+def _check_columns(name: str, line: Line, word_column: int, tag_column: int | None) -> None:
     count = len(line.columns)
     named = {"word column (text_column_name)": word_column}
     if tag_column is not None:
         named["tag column (label_column_name)"] = tag_column
-    for name, column in named.items():
+    for what, column in named.items():
         if not -count <= column < count:
-            raise InputError(f"{path}: there is no {name} {column}: the file has {_columns(line)}, numbered from 0")
+            raise InputError(f"{name}: there is no {what} {column}: the file has {_columns(line)}, numbered from 0")
     if tag_column is not None and word_column % count == tag_column % count:
         raise InputError(
-            f"{path}: the words and the tags (label_column_name) would both be column {word_column % count}; "
+            f"{name}: the words and the tags (label_column_name) would both be column {word_column % count}; "
             f"the file has {_columns(line)}, numbered from 0"
         )
 
 
-def _filled(path: str | Path, line: Line, column: int, what: str) -> str:
+def _filled(name: str, line: Line, column: int, what: str) -> str:
     value = line.columns[column]
     if not value:
         place = column % len(line.columns)
         raise InputError(
-            f"{path}:{line.number}: expected a {what} in column {place}, found nothing: {_clip(line.text)}"
+            f"{name}:{line.number}: expected a {what} in column {place}, found nothing: {_clip(line.text)}"
         )
     return value
 

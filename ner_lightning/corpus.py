@@ -24,8 +24,8 @@ class Corpus:
     """Sentences with their tags as ids.
 
     Args:
-        splits: those of train, validation, test and predict that were given; columns `tokens`, `tags` (ids over
-            `labels`; absent in predict) and `document_id`.
+        splits: those of train, validation and test that were given; columns `tokens`, `tags` (ids over `labels`) and
+            `document_id`.
         labels: the names of the ids, IOB2 or plain.
         scheme: the scheme in which the source spells its tags.
         commit: the commit of the Hub dataset that was loaded; None for files.
@@ -45,7 +45,6 @@ def load_corpus(
     train_file: str | Path | None = None,
     validation_file: str | Path | None = None,
     test_file: str | Path | None = None,
-    predict_file: str | Path | None = None,
     text_column_name: str | int | None = None,
     label_column_name: str | int | None = None,
     labels: list[str] | None = None,
@@ -60,7 +59,6 @@ def load_corpus(
         train_file: `.jsonl`, `.json`, `.parquet`, `.conllu`; any other suffix is CoNLL columns.
         validation_file: the same for validation.
         test_file: the same for test.
-        predict_file: the same, its tags unread.
         text_column_name: name of the column with the words (default: tokens), or its number in CoNLL files
             (default: 0; in `.conllu` 1).
         label_column_name: name of the column with the tags (default: ner_tags, else tags or labels), or its
@@ -76,31 +74,28 @@ def load_corpus(
 
     if labels is not None and len(set(labels)) != len(labels):
         raise InputError(f"labels: expected each label once, found {labels} (--data.labels)")
-    given = {"train": train_file, "validation": validation_file, "test": test_file, "predict": predict_file}
+    given = {"train": train_file, "validation": validation_file, "test": test_file}
     files = {split: Path(packaged(str(path))) for split, path in given.items() if path is not None}
     if not files and dataset_name is not None and (folder := Path(packaged(dataset_name))).is_dir():
         files = files_of(folder)
     columns, commit = (text_column_name, label_column_name), None
     if files:
-        sources = {split: from_file(path, *columns, labels, split != "predict") for split, path in files.items()}
+        sources = {split: from_file(path, *columns, labels) for split, path in files.items()}
     elif dataset_name is not None:
         tables, commit = hub_tables(dataset_name, dataset_config_name, dataset_revision)
-        sources = {split: from_table(table, *columns, labels, True) for split, table in tables.items()}
+        sources = {split: from_table(table, *columns, labels) for split, table in tables.items()}
     else:
-        raise InputError("no data: give --data.dataset_name, or --data.train_file and its siblings")
-    tagged = {split: source for split, source in sources.items() if split != "predict"}
-    if tagged:
-        if labels is None and "train" not in tagged:
-            raise InputError("no label list: give the train split (--data.train_file) or --data.labels")
-        reference = tagged.get("train") or next(iter(tagged.values()))
-        scheme = scheme or _scheme(reference, None if "train" in tagged else labels)
-        labels = _labels(reference, labels, scheme)
-    else:
-        labels = labels or []
-        scheme = scheme or ("IOB2" if is_entity_scheme(labels) else "plain")
+        raise InputError(
+            "no data: give --data.dataset_name, or --data.train_file and its siblings; to predict, --data.labels"
+        )
+    if labels is None and "train" not in sources:
+        raise InputError("no label list: give the train split (--data.train_file) or --data.labels")
+    reference = sources.get("train") or next(iter(sources.values()))
+    scheme = scheme or _scheme(reference, None if "train" in sources else labels)
+    labels = _labels(reference, labels, scheme)
     splits = DatasetDict()
     for split, source in sources.items():
-        splits[split] = source.rows if split == "predict" else _with_ids(split, source, labels, scheme)
+        splits[split] = _with_ids(split, source, labels, scheme)
     return Corpus(splits=splits, labels=labels, scheme=scheme, commit=commit)
 
 

@@ -13,12 +13,15 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 from lightning.pytorch import LightningDataModule, Trainer
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, DistributedSampler
 
+from ner_lightning.chunks import ChunkCollator
 from ner_lightning.corpus import Corpus, load_corpus
 from ner_lightning.encoding import Collator, Encoder
 from ner_lightning.errors import InputError
+from ner_lightning.predict_file import PredictFile, PredictFormat
 from ner_lightning.pretrained import load_config, load_tokenizer, longest_input
+from ner_lightning.quickstart import packaged
 from ner_lightning.sampling import LengthBatchSampler
 from ner_lightning.sources import content_key
 from ner_lightning.tags import Scheme
@@ -26,7 +29,7 @@ from ner_lightning.tags import Scheme
 if TYPE_CHECKING:
     from datasets import Dataset
 
-Split = Literal["train", "validation", "test", "predict"]
+Split = Literal["train", "validation", "test"]
 
 # No `from __future__ import annotations` here and in `model`: jsonargparse would run the imports under TYPE_CHECKING to
 # understand the types, and `--help` would take as long as transformers takes to import.
@@ -47,8 +50,13 @@ class TokenClassificationDataModule(LightningDataModule):
             given here replaces `dataset_name`.
         validation_file: Validation data, like `train_file`.
         test_file: Test data, like `train_file`.
-        predict_file: Data to label with `predict`; a column of labels is not needed and not read.
-        text_column_name: Column of the words: its number in CoNLL files (first: 0), its name elsewhere (`tokens`).
+        predict_file: What `predict` labels: a file, or `-` for standard input. CoNLL columns need no labels and keep
+            those that they have.
+        predict_format: What is in `predict_file`: `conll` columns, `text` (a sentence or paragraph a line), `jsonl`
+            (objects with `tokens` or `text`); by default `jsonl` for `.jsonl` and `.json`, `text` for `.txt` and
+            standard input, and `conll` for all else.
+        text_column_name: Column of the words: its number in CoNLL files (first: 0), its name elsewhere (`tokens`, in
+            JSON to predict also `text`).
         label_column_name: Column of the labels: its number in CoNLL files (last: -1), its name elsewhere (`ner_tags`).
         labels: Label names in the order of their ids; by default those of the training data, `O` first, then by
             type, `B-` before `I-`.
@@ -79,6 +87,7 @@ class TokenClassificationDataModule(LightningDataModule):
         validation_file: str | None = None,
         test_file: str | None = None,
         predict_file: str | None = None,
+        predict_format: PredictFormat | None = None,
         text_column_name: int | str | None = None,
         label_column_name: int | str | None = None,
         labels: list[str] | None = None,
@@ -107,6 +116,7 @@ class TokenClassificationDataModule(LightningDataModule):
         self.validation_file = validation_file
         self.test_file = test_file
         self.predict_file = predict_file
+        self.predict_format = predict_format
         self.text_column_name = text_column_name
         self.label_column_name = label_column_name
         self.scheme = scheme
@@ -127,7 +137,9 @@ class TokenClassificationDataModule(LightningDataModule):
 
     @property
     def labels(self) -> list[str]:
-        """Label names in the order of their ids; reads the corpus at the first call."""
+        """Label names in the order of their ids; reads the corpus at the first call, where there is one."""
+        if self._given_labels is not None and self._files() is None:
+            return self._given_labels
         return self.corpus.labels
 
     @cached_property
@@ -140,11 +152,23 @@ class TokenClassificationDataModule(LightningDataModule):
             train_file=self.train_file,
             validation_file=self.validation_file,
             test_file=self.test_file,
-            predict_file=self.predict_file,
             text_column_name=self.text_column_name,
             label_column_name=self.label_column_name,
             labels=self._given_labels,
             scheme=self.scheme,
+        )
+
+    @cached_property
+    def predict_chunks(self) -> PredictFile:
+        """The chunks of `predict_file`; the first call reads it once and says what is wrong with it.
+
+        Raises:
+            InputError: There is no such file, or something in it is not well formed.
+        """
+        if self.predict_file is None:
+            raise InputError("there is no predict split: give --data.predict_file")
+        return PredictFile(
+            packaged(self.predict_file), format=self.predict_format, text_column_name=self.text_column_name
         )
 
     @cached_property
@@ -170,8 +194,9 @@ class TokenClassificationDataModule(LightningDataModule):
 
         Asking for `labels`, as the command line does to make the model, has read the corpus before.
         """
-        for split in self.corpus.splits:
-            self._encode(split)
+        if self._files() is not None:  # else there is a file to predict alone
+            for split in self.corpus.splits:
+                self._encode(split)
 
     def setup(self, stage: str | None = None) -> None:
         """Open the windows, in each process.
@@ -195,8 +220,30 @@ class TokenClassificationDataModule(LightningDataModule):
         return self.loader("test")
 
     def predict_dataloader(self) -> DataLoader[Any]:
-        """Batches of the predict split, longest first; `word_index` says where each prediction belongs."""
-        return self.loader("predict")
+        """Chunks of the file to predict, in its order, each with its windows as a list of batches.
+
+        With several processes each has its part of the chunks, and where they do not divide evenly some have the first
+        ones a second time.
+        """
+        if self.num_workers:  # else each worker prints that it was forked from a process with a tokenizer
+            os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+        trainer, chunks = self.trainer, self.predict_chunks
+        return DataLoader(
+            chunks,  # type: ignore[arg-type] # a sequence, though no Dataset
+            # of this class, since Lightning leaves it alone, see LengthBatchSampler
+            sampler=DistributedSampler(
+                chunks,  # type: ignore[arg-type]
+                num_replicas=trainer.world_size if trainer else 1,
+                rank=trainer.global_rank if trainer else 0,
+                shuffle=False,
+            ),
+            batch_size=None,
+            num_workers=self.num_workers,
+            pin_memory=self.pin_memory,
+            collate_fn=ChunkCollator(  # type: ignore[arg-type] # takes a chunk, not a list of rows
+                self.encoder, batch_size=self.eval_batch_size, multiple=_multiple()
+            ),
+        )
 
     def loader(self, split: Split, *, shuffle: bool = False) -> DataLoader[Any]:
         """Padded batches of a split, as `encoding.Collator` makes them.
@@ -210,8 +257,9 @@ class TokenClassificationDataModule(LightningDataModule):
             InputError: There is no such split.
         """
         if split not in self.corpus.splits:
-            other = "" if split == "predict" else ", or a --data.dataset_name that has one"
-            raise InputError(f"there is no {split} split: give --data.{split}_file{other}")
+            raise InputError(
+                f"there is no {split} split: give --data.{split}_file, or a --data.dataset_name that has one"
+            )
         windows, num_words = self._encode(split)
         trainer = self.trainer
         if trainer is not None and trainer.overfit_batches:  # type: ignore[attr-defined]
@@ -236,7 +284,7 @@ class TokenClassificationDataModule(LightningDataModule):
             collate_fn=Collator(  # type: ignore[arg-type] # takes columns, not a list of rows
                 num_words=num_words,
                 pad_token_id=self.encoder.tokenizer.pad_token_id or 0,
-                multiple=8 if torch.cuda.is_available() else 1,
+                multiple=_multiple(),
                 max_seq_length=self.encoder.max_seq_length,
             ),
         )
@@ -276,11 +324,9 @@ class TokenClassificationDataModule(LightningDataModule):
                 "windows": len(self._encode(split)[0]),
                 "longest": max(lengths, default=0),
             }
-            if "tags" in rows.column_names:
-                counts[split] = Counter(tag for tags in rows["tags"] for tag in tags)
+            counts[split] = Counter(tag for tags in rows["tags"] for tag in tags)
         labels = {label: {split: counts[split][number] for split in counts} for number, label in enumerate(self.labels)}
-        split = next(iter(counts), None)
-        first = next((row for row in self.corpus.splits[split] if row["tokens"]), None) if split else None
+        first = next((row for row in self.corpus.splits[next(iter(counts))] if row["tokens"]), None)
         return {
             "source": {
                 "dataset": self.dataset_name if self.corpus.commit else None,
@@ -302,8 +348,9 @@ class TokenClassificationDataModule(LightningDataModule):
         }
 
     def _files(self) -> str | None:
-        files = [self.train_file, self.validation_file, self.test_file, self.predict_file]
-        return ", ".join(file for file in files if file is not None) or self.dataset_name
+        """What a corpus can be read from; None where there is a file to predict alone."""
+        files = [self.train_file, self.validation_file, self.test_file]
+        return ", ".join(str(file) for file in files if file is not None) or self.dataset_name
 
     def _seed(self) -> int:
         # --seed_everything leaves its number there, for Lightning's own samplers too
@@ -319,7 +366,7 @@ class TokenClassificationDataModule(LightningDataModule):
         def encode(batch: dict[str, Any], indices: list[int]) -> dict[str, Any]:
             return encoder.encode(
                 batch["tokens"],
-                batch.get("tags"),
+                batch["tags"],
                 first_word=first_words[indices[0]],
                 first_sentence=indices[0],
             )
@@ -334,6 +381,10 @@ class TokenClassificationDataModule(LightningDataModule):
         )
         self._encoded[split] = (windows, first_words[-1])
         return self._encoded[split]
+
+
+def _multiple() -> int:
+    return 8 if torch.cuda.is_available() else 1  # for the matrix units of a GPU
 
 
 def _epochs_done(trainer: Trainer | None) -> int:

@@ -18,13 +18,18 @@ import torch
 
 from ner_lightning import tags
 from ner_lightning.errors import InputError
+from ner_lightning.words import Span, find_words
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedTokenizerFast
+    from transformers import BatchEncoding, PreTrainedTokenizerFast
 
 log = logging.getLogger(__name__)
 
 IGNORE = -100  # the label that PyTorch's cross entropy leaves out
+
+Columns = dict[str, list[list[int]] | list[int]]
+
+_REPORTS = 20  # long words that are told of; a file that is full of them is not told word by word
 
 
 class Window(NamedTuple):
@@ -89,7 +94,7 @@ class Encoder:
         *,
         first_word: int = 0,
         first_sentence: int = 0,
-    ) -> dict[str, list[list[int]] | list[int]]:
+    ) -> Columns:
         """Encode consecutive sentences of a split.
 
         Args:
@@ -102,22 +107,47 @@ class Encoder:
             Columns of one row a window: `input_ids`; `labels`, -100 where there is no loss; `word_index`, the
             position of the word in the split, -1 where none is scored; `sentence_index`; `length` in sub-words.
         """
-        columns: dict[str, list[list[int]] | list[int]] = {
-            "input_ids": [],
-            "labels": [],
-            "word_index": [],
-            "sentence_index": [],
-            "length": [],
-        }
+        columns = _no_windows()
         for number, pieces in enumerate(self._split(sentences)):
             gold = tag_ids[number] if tag_ids is not None else None
-            for window in cut([len(p) for p in pieces], self._capacity):
-                row = self._encode_window(pieces, gold, window, first_word)
-                row["sentence_index"] = first_sentence + number
-                for name, values in columns.items():
-                    values.append(row[name])  # type: ignore[arg-type]
+            words = range(first_word, first_word + len(pieces))
+            self._append_windows(columns, pieces, gold, words, first_sentence + number)
             first_word += len(pieces)
         return columns
+
+    def encode_texts(self, texts: Sequence[str]) -> tuple[list[list[Span]], Columns]:
+        """Find the words of texts and encode them, all sub-words as `tokenizer(text)` gives them.
+
+        Args:
+            texts: Sentences or paragraphs; one without words gives no window.
+
+        Returns:
+            Where the words of each text stand in it, see `words.find_words`; columns as those of `encode`, where
+            `word_index` counts the words of all texts.
+        """
+        columns = _no_windows()
+        spans: list[list[Span]] = []
+        if not texts:  # the tokenizer refuses an empty batch
+            return spans, columns
+        encoded = self._tokenize(list(texts), return_offsets_mapping=True)
+        first_word = 0
+        for number, text in enumerate(texts):
+            found, word_of = find_words(text, encoded["offset_mapping"][number], encoded.word_ids(number))
+            units: list[list[int]] = []  # words, and each sub-word between them
+            words: list[int] = []
+            for word, token in zip(word_of, encoded["input_ids"][number], strict=True):
+                if word >= 0 and words and words[-1] == first_word + word:
+                    units[-1].append(token)
+                else:
+                    units.append([token])
+                    words.append(first_word + word if word >= 0 else -1)
+            if found:
+                names = ("" if word < 0 else text[slice(*found[word - first_word])] for word in words)
+                pieces = [self._fit(name, ids) for name, ids in zip(names, units, strict=True)]
+                self._append_windows(columns, pieces, None, words, number)
+            spans.append(found)
+            first_word += len(found)
+        return spans, columns
 
     def align(self, words: Sequence[str], tag_ids: Sequence[int]) -> list[Piece]:
         """One sentence as the model sees it, sub-word by sub-word, for a person to read.
@@ -129,7 +159,7 @@ class Encoder:
         aligned = []
         pieces = self._split([words])[0]
         for window in cut([len(p) for p in pieces], self._capacity):
-            row = self._encode_window(pieces, tag_ids, window, 0)
+            row = self._encode_window(pieces, tag_ids, range(len(words)), window)
             inside = [words[i] for i in range(window.start, window.end) for _ in pieces[i]]
             owner = [*[None] * len(self._prefix), *inside, *[None] * len(self._suffix)]
             tokens = self.tokenizer.convert_ids_to_tokens(row["input_ids"])
@@ -157,14 +187,7 @@ class Encoder:
         """Sub-word ids of each word of each sentence, never none and never more than fit in a window."""
         if not any(sentences):  # the tokenizer refuses a batch without a word
             return [[] for _ in sentences]
-        encoded = self.tokenizer(
-            [list(words) for words in sentences],
-            is_split_into_words=True,
-            add_special_tokens=False,
-            return_attention_mask=False,
-            return_token_type_ids=False,
-            verbose=False,  # no warning about long sentences: they are cut into windows
-        )
+        encoded = self._tokenize([list(words) for words in sentences], is_split_into_words=True)
         split = []
         for number, words in enumerate(sentences):
             pieces: list[list[int]] = [[] for _ in words]
@@ -173,12 +196,29 @@ class Encoder:
             split.append([self._fit(word, ids) for word, ids in zip(words, pieces, strict=True)])
         return split
 
+    def _tokenize(
+        self,
+        batch: list[str] | list[list[str]],
+        *,
+        is_split_into_words: bool = False,
+        return_offsets_mapping: bool = False,
+    ) -> BatchEncoding:
+        return self.tokenizer(
+            batch,
+            is_split_into_words=is_split_into_words,
+            return_offsets_mapping=return_offsets_mapping,
+            add_special_tokens=False,
+            return_attention_mask=False,
+            return_token_type_ids=False,
+            verbose=False,  # no warning about long sentences: they are cut into windows
+        )
+
     def _fit(self, word: str, ids: list[int]) -> list[int]:
         if not ids:  # white space, control characters: the word still has to be scored
             if self.tokenizer.unk_token_id is None:
                 raise InputError(f"the word {word!r} has no sub-word, and the tokenizer has no unknown token for it")
             return [self.tokenizer.unk_token_id]
-        if len(ids) > self._capacity and word not in self._reported:
+        if len(ids) > self._capacity and len(self._reported) < _REPORTS and word not in self._reported:
             self._reported.add(word)
             log.warning(
                 "the word %.40r has %d sub-words, a window holds %d: the rest of the word is not seen",
@@ -188,9 +228,26 @@ class Encoder:
             )
         return ids[: self._capacity]
 
+    def _append_windows(
+        self,
+        columns: Columns,
+        pieces: list[list[int]],
+        gold: Sequence[int] | None,
+        words: Sequence[int],
+        sentence: int,
+    ) -> None:
+        for window in cut([len(p) for p in pieces], self._capacity):
+            if all(words[piece] < 0 for piece in window.scored):  # white space alone
+                continue
+            row = self._encode_window(pieces, gold, words, window)
+            row["sentence_index"] = sentence
+            for name, values in columns.items():
+                values.append(row[name])  # type: ignore[arg-type]
+
     def _encode_window(
-        self, pieces: list[list[int]], gold: Sequence[int] | None, window: Window, first_word: int
+        self, pieces: list[list[int]], gold: Sequence[int] | None, words: Sequence[int], window: Window
     ) -> dict[str, list[int] | int]:
+        """A row; `words` are the positions in the split that the pieces are scored as, -1 for none."""
         input_ids, labels, word_index = (
             list(self._prefix),
             [IGNORE] * len(self._prefix),
@@ -200,7 +257,7 @@ class Encoder:
         for word in range(window.start, window.end):
             rest = len(pieces[word]) - 1
             input_ids += pieces[word]
-            word_index += [first_word + word if word in scored else -1] + [-1] * rest
+            word_index += [words[word] if word in scored else -1] + [-1] * rest
             if gold is not None and word in scored:
                 labels += [gold[word]] + [self._continuation[gold[word]]] * rest
             else:
@@ -304,6 +361,10 @@ class Collator:
             "sentence_index": torch.tensor(rows["sentence_index"]),
             "num_words": self.num_words,
         }
+
+
+def _no_windows() -> Columns:
+    return {"input_ids": [], "labels": [], "word_index": [], "sentence_index": [], "length": []}
 
 
 def _special_tokens(tokenizer: PreTrainedTokenizerFast) -> tuple[list[int], list[int]]:

@@ -112,13 +112,24 @@ class TokenClassificationModule(LightningModule):
         """Score the words of a batch."""
         self._score(batch, self.test_score, "test")
 
-    def predict_step(self, batch: Batch, batch_idx: int) -> tuple[Tensor, Tensor]:
-        """Label the words of a batch.
+    def predict_step(self, batch: tuple[Any, list[Batch]], batch_idx: int) -> tuple[Tensor, Tensor, Tensor]:
+        """Label the words of a chunk.
+
+        Args:
+            batch: What the windows are of, which is not looked at, and the windows, in batches as
+                `encoding.Collator` makes them.
+            batch_idx: Not used.
 
         Returns:
-            Positions of the words in their split and their label ids, both (words,).
+            Positions of the words in the chunk, their label ids, and how probable these are (float32), all (words,).
         """
-        return self._words(batch, self(batch).logits)
+        words = [self._words(windows, self(windows).logits) for windows in batch[1]]
+        if not words:
+            none = torch.zeros(0, dtype=torch.int64, device=self.device)
+            return none, none, none.float()
+        word_index, label_ids, logits = (torch.cat(parts) for parts in zip(*words, strict=True))
+        scores = logits.float().softmax(-1).gather(-1, label_ids[:, None])[:, 0]
+        return word_index, label_ids, scores
 
     def on_validation_epoch_end(self) -> None:
         """Log the scores of the whole validation split."""
@@ -165,7 +176,7 @@ class TokenClassificationModule(LightningModule):
 
     def _score(self, batch: Batch, score: EntityScore, stage: str) -> None:
         output = self(batch)
-        word_index, predictions = self._words(batch, output.logits)
+        word_index, predictions, _ = self._words(batch, output.logits)
         scored = batch["word_index"] >= 0  # (windows, length)
         sentences = batch["sentence_index"][:, None].expand_as(scored)
         score.update(word_index, predictions, batch["labels"][scored], sentences[scored], batch["num_words"])
@@ -174,10 +185,14 @@ class TokenClassificationModule(LightningModule):
         learnt = int((batch["labels"] >= 0).sum())  # words, or with label_all_tokens their sub-words
         self.log(f"{stage}_loss", output.loss, batch_size=learnt, on_epoch=True, sync_dist=True)
 
-    def _words(self, batch: Batch, logits: Tensor) -> tuple[Tensor, Tensor]:
-        """The decoding of every stage: the best label at the first sub-word of each word that is scored here."""
+    def _words(self, batch: Batch, logits: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """The decoding of every stage: the best label at the first sub-word of each word that is scored here.
+
+        With the position of the word before it, and the logits (words, labels) that it is the best of behind it.
+        """
         scored = batch["word_index"] >= 0
-        return batch["word_index"][scored], logits[scored].argmax(-1)
+        logits = logits[scored]
+        return batch["word_index"][scored], logits.argmax(-1), logits
 
     def _log_scores(self, score: EntityScore, stage: str, *, whole: bool) -> None:
         score.allow_missing = not whole

@@ -1,44 +1,108 @@
 """Labels for words that have none: whole files through the Trainer, single sentences for the eye.
 
-It puts predictions back in the order of the words and knows nothing of how they were made.
+It puts what the model says of a chunk in its place and writes it, chunk by chunk. How a labelled row looks is for
+`labelled`, and how predictions are made is nothing that it knows.
 """
 
 from __future__ import annotations
 
-import json
+import os
+import signal
 import sys
-from collections.abc import Sequence
-from itertools import islice
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO, Literal
 
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 
-from ner_lightning import conll, tags
+from ner_lightning.chunks import ChunkCollator, EncodedChunk
 from ner_lightning.data import TokenClassificationDataModule
-from ner_lightning.encoding import Collator, Encoder
+from ner_lightning.encoding import Encoder
 from ner_lightning.errors import InputError
-from ner_lightning.files import replacing
+from ner_lightning.files import refuse_unwritable, replacing
+from ner_lightning.labelled import EntityReader, LabelledRow, as_colours, as_columns, as_json, render
 from ner_lightning.model import TokenClassificationModule
-from ner_lightning.quickstart import packaged
+from ner_lightning.parts import merge_parts, remove_parts, write_piece
+from ner_lightning.predict_file import STANDARD_INPUT, Chunk, PredictFile, Row
 
-# background colours of a terminal (256-colour palette), dealt to the types in alphabetical order
-_COLOURS = (153, 186, 217, 158, 223, 189, 150, 224)
+OutputFormat = Literal["conll", "jsonl", "colour"]
+
+_STANDARD_OUTPUT = "-"  # as a path
 
 
 class PredictionWriter(Callback):
-    """Write the labels of the predict split into the folder of the run.
+    """Write what is predicted, in the order of the input, while it is predicted.
 
-    `predictions.conll` has the lines of a CoNLL file and one more column; `predictions.jsonl` has `tokens` and `tags`
-    of the rows of a file of another kind.
+    A file of CoNLL columns comes out as it went in, byte for byte, with the label as one more column. Of plain text and
+    JSON lines each line gives one line of JSON: the text, or the fields of the row, and `entities`, each with `type`,
+    `start`, `end`, `text` and `score`. Start and end count characters of the text; for rows of `tokens`, which also get
+    `tags`, they count words. A row that has a field of such a name is refused.
+
+    Args:
+        output: File to write, `-` for standard output. By default `predictions.conll`, `.conllu` or `.jsonl` in the
+            folder of the run, and standard output where the input is standard input; on the command line all else
+            is then printed to standard error.
+        format: `conll`, `jsonl`, or `colour` for people; by default `conll` for CoNLL and `jsonl` for all else, of
+            which a terminal shows `colour`.
     """
 
     # Lightning's BasePredictionWriter would ask the sampler which rows are in a batch, and warn that it does not say
 
-    def on_predict_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Begin with no predictions."""
-        self._predictions: list[tuple[torch.Tensor, torch.Tensor]] = []
+    def __init__(self, output: str | None = None, *, format: OutputFormat | None = None) -> None:
+        self.output = output
+        self.format = format
+        self._stdout = sys.stdout  # as long as nobody else has it, see `predict` of the command line
+        self._open = ExitStack()  # what is to be closed at the end
+        self._path: Path | None = None  # none for standard output
+        self._parts: list[Path] = []  # of all processes, where there are several
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Open the output, before anything is labelled.
+
+        Raises:
+            InputError: It cannot be written, or only a part of the input would be labelled.
+        """
+        if stage != "predict":
+            return
+        data = trainer.datamodule  # type: ignore[attr-defined]
+        assert isinstance(data, TokenClassificationDataModule)
+        assert isinstance(pl_module, TokenClassificationModule)
+        self.refuse_processes(trainer.world_size, predict_file=data.predict_file)
+        limit = trainer.limit_predict_batches
+        if not (isinstance(limit, float) and limit == 1.0):  # to Lightning 1 is one batch, and 1.0 is all of them
+            raise InputError(
+                "only a part of the words would have a prediction, and nothing is written: leave out "
+                "--trainer.limit_predict_batches and --trainer.fast_dev_run"
+            )
+        self._source: PredictFile = data.predict_chunks
+        self._reader = EntityReader(pl_module.labels)
+        self._chunks = self._words = 0
+        self._path, self._parts = None, []
+        streams = self.streams(data.predict_file)
+        columns = self._source.format == "conll"
+        default: OutputFormat = "conll" if columns else "colour" if streams and self._stdout.isatty() else "jsonl"
+        self._format: OutputFormat = self.format or default
+        if streams:
+            self._file: BinaryIO = self._stdout.buffer
+            return
+        # the folder is asked for in all processes, which agree on it
+        folder = Path(trainer.log_dir or trainer.default_root_dir)
+        if self.output is None:
+            folder.mkdir(parents=True, exist_ok=True)
+            self._path = folder / self._default_name()
+        else:
+            link = Path(self.output)
+            self._path = link.resolve() if link.is_symlink() else link  # a link stays one (/dev/stdout is one)
+        if trainer.world_size > 1:
+            ranks = range(trainer.world_size)
+            self._parts = [self._path.with_name(f"{self._path.name}.{rank}.part") for rank in ranks]
+            partial = self._parts[trainer.global_rank]
+            refuse_unwritable(self._path, partial)
+        else:
+            partial = self._open.enter_context(replacing(self._path))
+        self._file = self._open.enter_context(partial.open("wb"))
 
     def on_predict_batch_end(
         self,
@@ -49,54 +113,93 @@ class PredictionWriter(Callback):
         batch_idx: int,
         dataloader_idx: int = 0,
     ) -> None:
-        """Note positions and label ids of the words of a batch."""
-        self._predictions.append(outputs)
+        """Write a chunk."""
+        if trainer.received_sigterm:  # of which Lightning takes note in `fit` alone
+            raise SystemExit(128 + signal.SIGTERM)
+        assert isinstance(pl_module, TokenClassificationModule)
+        encoded: EncodedChunk = batch[0]
+        text = "".join(self._texts(encoded.chunk, labelled_rows(encoded, outputs, labels=pl_module.labels))).encode()
+        if self._parts:
+            write_piece(self._file, number=encoded.chunk.number, words=encoded.num_words, text=text)
+            return
+        assert encoded.chunk.number == self._chunks, "chunks come in the order of the file"
+        self._chunks += 1
+        self._words += encoded.num_words
+        if self._path is not None:
+            self._file.write(text)
+            return
+        try:
+            self._file.write(text)
+            self._file.flush()
+        except BrokenPipeError:
+            # Who reads has seen enough (`| head`). Python's own last flush must find an open end.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), self._file.fileno())
+            raise SystemExit(128 + 13) from None  # as a shell tells of a program that SIGPIPE ended
 
     def on_predict_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Put the labels in the order of the words, check that none is missing, and write.
+        """Put the file in its place, from the parts of all processes where there are several."""
+        assert self._parts or self._chunks == len(self._source), "each chunk comes once"
+        if self._path is None:
+            return
+        self._open.close()
+        if self._parts:
+            trainer.strategy.barrier("predictions")
+            if not trainer.is_global_zero:
+                return
+            self._words = merge_parts(self._parts, self._path, pieces=len(self._source))
+        print(f"{self._words:,} words labelled: {self._path}")
+
+    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
+        """Leave nothing half written."""
+        self._open.__exit__(type(exception), exception, exception.__traceback__)
+        remove_parts(self._parts)  # of the others too: Lightning kills them
+
+    def streams(self, predict_file: str | None) -> bool:
+        """Whether predictions go to standard output.
+
+        Args:
+            predict_file: The input, as it was given.
+        """
+        return (self.output or predict_file) == _STANDARD_OUTPUT
+
+    def refuse_processes(self, processes: int, *, predict_file: str | None) -> None:
+        """Standard input and output belong to one process.
+
+        Args:
+            processes: How many there are.
+            predict_file: The input, as it was given.
 
         Raises:
-            InputError: Only a part of the words was labelled.
+            InputError: There are several, and one of the two is used.
         """
-        data = trainer.datamodule  # type: ignore[attr-defined]
-        assert isinstance(data, TokenClassificationDataModule)
-        assert isinstance(pl_module, TokenClassificationModule)
-        rows = data.corpus.splits["predict"]
-        labels = torch.full((sum(len(tokens) for tokens in rows["tokens"]),), -1)
-        for word_index, label_ids in self._predictions:
-            labels[word_index.cpu()] = label_ids.cpu()
-        # of several processes each has labelled a part
-        labels = trainer.strategy.reduce(labels.to(trainer.strategy.root_device), reduce_op="max").cpu()
-        missing = int((labels < 0).sum())
-        if missing:
+        if processes > 1 and (predict_file == STANDARD_INPUT or self.streams(predict_file)):
             raise InputError(
-                f"{missing:,} of {len(labels):,} words have no prediction, and nothing is written: leave out "
-                "--trainer.limit_predict_batches and --trainer.fast_dev_run"
+                f"standard input and output belong to one process, and there are {processes}: give "
+                "--trainer.devices=1, or files as --data.predict_file and --prediction.output"
             )
-        folder = Path(trainer.log_dir or trainer.default_root_dir)  # asked for in all processes, which agree on it
-        if not trainer.is_global_zero:
-            return
-        names = iter(pl_module.labels[label] for label in labels.tolist())
-        folder.mkdir(parents=True, exist_ok=True)
-        source = Path(packaged(data.predict_file or ""))
-        if source.suffix in {".json", ".jsonl", ".parquet"}:
-            path = folder / "predictions.jsonl"
-            labelled = ({"tokens": row, "tags": list(islice(names, len(row)))} for row in rows["tokens"])
-            with replacing(path) as partial, partial.open("w", encoding="utf-8") as file:
-                file.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in labelled)
+
+    def _default_name(self) -> str:
+        suffix = {"conll": "conllu" if self._source.conllu else "conll", "jsonl": "jsonl", "colour": "txt"}
+        return f"predictions.{suffix[self._format]}"
+
+    def _texts(self, chunk: Chunk, rows: Iterator[LabelledRow]) -> Iterator[str]:
+        if self._format == "conll" and chunk.lines:
+            labels = (label for row in rows for label in row.labels)
+            for line in chunk.lines:
+                written = line.with_column(next(labels)) if line.kind == "word" else line
+                yield written.text + written.ending
+        elif self._format == "conll":
+            yield from map(as_columns, rows)
         else:
-            # of CoNLL-U the suffix says that it has comments and ranges
-            path = folder / f"predictions{'.conllu' if source.suffix == '.conllu' else '.conll'}"
-            lines = conll.read_lines(source)
-            conll.write_lines(path, (line.with_column(next(names)) if line.kind == "word" else line for line in lines))
-        print(f"{len(labels):,} words labelled: {path}")
+            write = as_json if self._format == "jsonl" else as_colours
+            yield from (write(row, reader=self._reader) for row in rows)
 
 
 class TagSentence(Callback):
     """At the end of `fit`, show the entities that the model finds in one sentence.
 
     Args:
-        sentence: Words with spaces between them.
+        sentence: The sentence, as plain text.
     """
 
     def __init__(self, sentence: str) -> None:
@@ -108,8 +211,9 @@ class TagSentence(Callback):
             return
         assert isinstance(pl_module, TokenClassificationModule)
         encoder = trainer.datamodule.encoder  # type: ignore[attr-defined]
-        words = self.sentence.split()
-        print("\n" + render(words, label_words(pl_module, encoder, words), colour=sys.stdout.isatty()))
+        with trainer.precision_plugin.predict_step_context():
+            labelled = label_row(pl_module, encoder, Row(self.sentence, [], {}))
+        print("\n" + render(labelled, reader=EntityReader(pl_module.labels), colour=sys.stdout.isatty()))
 
 
 def label_words(model: TokenClassificationModule, encoder: Encoder, words: Sequence[str]) -> list[str]:
@@ -123,46 +227,47 @@ def label_words(model: TokenClassificationModule, encoder: Encoder, words: Seque
     Returns:
         One label a word.
     """
-    if not words:
-        return []
-    collate = Collator(
-        num_words=len(words),
-        pad_token_id=encoder.tokenizer.pad_token_id or 0,
-        multiple=1,
-        max_seq_length=encoder.max_seq_length,
-    )
-    batch = {
-        name: value.to(model.device) if isinstance(value, torch.Tensor) else value
-        for name, value in collate(encoder.encode([words])).items()  # type: ignore[arg-type]
-    }
+    return label_row(model, encoder, Row(None, list(words), {})).labels
+
+
+def label_row(model: TokenClassificationModule, encoder: Encoder, row: Row) -> LabelledRow:
+    """Label one row as `predict` does: words, or a text whose words are to be found.
+
+    Args:
+        model: The module.
+        encoder: The encoder of the datamodule that the module was trained with.
+        row: The row.
+    """
+    encoded, batches = ChunkCollator(encoder, batch_size=32, multiple=1)(Chunk(0, [row], []))
+    batches = [
+        {name: value.to(model.device) if isinstance(value, torch.Tensor) else value for name, value in batch.items()}
+        for batch in batches
+    ]
     training = model.training
     model.eval()
     with torch.inference_mode():
-        word_index, label_ids = model.predict_step(batch, 0)
+        outputs = model.predict_step((encoded, batches), 0)
     model.train(training)
-    labels = dict(zip(word_index.tolist(), label_ids.tolist(), strict=True))
-    return [model.labels[labels[word]] for word in range(len(words))]
+    return next(labelled_rows(encoded, outputs, labels=model.labels))
 
 
-def render(words: Sequence[str], labels: Sequence[str], *, colour: bool) -> str:
-    """A sentence with its entities marked, for a terminal.
+def labelled_rows(
+    encoded: EncodedChunk, outputs: tuple[torch.Tensor, torch.Tensor, torch.Tensor], *, labels: Sequence[str]
+) -> Iterator[LabelledRow]:
+    """Put the predictions for a chunk in the places of its words.
 
     Args:
-        words: Words of the sentence.
-        labels: Label of each word.
-        colour: Mark by background colour; otherwise by brackets.
+        encoded: The chunk.
+        outputs: What the module gives for it: positions of words, label ids, scores.
+        labels: Label names in the order of their ids.
     """
-    entities = tags.entities(labels)
-    types = sorted({entity.type for entity in entities})
-    parts: list[str] = []
-    word = 0
-    for entity in entities:
-        parts += words[word : entity.start]
-        text = " ".join(words[entity.start : entity.end])
-        if colour:
-            background = _COLOURS[types.index(entity.type) % len(_COLOURS)]
-            parts.append(f"\033[30;48;5;{background}m {text} \033[1m{entity.type} \033[0m")
-        else:
-            parts.append(f"[{text} {entity.type}]")
-        word = entity.end
-    return " ".join([*parts, *words[word:]])
+    word_index, label_ids, scores = (column.cpu() for column in outputs)
+    assert torch.equal(word_index.sort().values, torch.arange(encoded.num_words)), "each word comes once"
+    order = word_index.argsort()
+    names, values = [labels[i] for i in label_ids[order].tolist()], scores[order].tolist()
+    first = 0
+    for number, row in enumerate(encoded.chunk.rows):
+        spans = None if encoded.spans is None else encoded.spans[number]
+        last = first + len(row.words if spans is None else spans)
+        yield LabelledRow(row, spans, names[first:last], values[first:last])
+        first = last

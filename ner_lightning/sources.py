@@ -19,7 +19,7 @@ from ner_lightning.errors import InputError
 from ner_lightning.version import __version__
 
 if TYPE_CHECKING:
-    from datasets import Dataset, Features
+    from datasets import Dataset
 
 # What the splits are called, in the order in which the names are looked for.
 SPLITS = {"train": ("train",), "validation": ("validation", "dev", "valid"), "test": ("test",)}
@@ -51,7 +51,7 @@ class Source:
 
     Args:
         name: what an error calls it.
-        rows: `tokens`, `tags` as the source spells them (where they were asked for), `document_id`.
+        rows: `tokens`, `tags` as the source spells them, `document_id`.
         declared: the label names that the source declares (`ClassLabel`), whether they occur or not.
         place: where the word of a row stands, for an error; reads the source again.
         key: stands for the content and for how it was read.
@@ -88,9 +88,7 @@ def files_of(folder: Path) -> dict[str, Path]:
     return files
 
 
-def from_file(
-    path: Path, text: str | int | None, label: str | int | None, labels: list[str] | None, tagged: bool
-) -> Source:
+def from_file(path: Path, text: str | int | None, label: str | int | None, labels: list[str] | None) -> Source:
     """Read a file of any kind, or take it from the cache where its content was read before.
 
     Args:
@@ -98,38 +96,34 @@ def from_file(
         text: the column with the words: a name, or a number for CoNLL columns; None for the default.
         label: the same for the tags.
         labels: the names of tags that are numbers.
-        tagged: whether tags are read.
 
     Raises:
         InputError: the file, a column or a row cannot be used; says where.
     """
     content = _sha256(path)
     if path.suffix in (".jsonl", ".json"):
-        return from_table(_json_table(path, content), text, label, labels, tagged)
+        return from_table(_json_table(path, content), text, label, labels)
     if path.suffix == ".parquet":
-        return from_table(_parquet_table(path, content), text, label, labels, tagged)
+        return from_table(_parquet_table(path, content), text, label, labels)
     conllu = path.suffix == ".conllu"
     words = _number(path, "text_column_name", text, 1 if conllu else 0)
-    tags = _number(path, "label_column_name", label, 3 if conllu else -1) if tagged else None
+    tags = _number(path, "label_column_name", label, 3 if conllu else -1)
 
     def sentences() -> Iterator[conll.Sentence]:
         return conll.read_sentences(path, word_column=words, tag_column=tags)
 
     def rows() -> Iterator[dict[str, Any]]:
         for sentence in sentences():
-            row = {"tokens": sentence.words, "tags": sentence.tags, "document_id": sentence.document}
-            yield {name: row[name] for name in _features(tagged)}
+            yield {"tokens": sentence.words, "tags": sentence.tags, "document_id": sentence.document}
 
     def place(row: int, word: int) -> str:
         return f"{path}:{next(islice(sentences(), row, None)).lines[word]}"
 
     key = content_key(content, conllu, words, tags)
-    return Source(str(path), _to_arrow(rows, tagged, key), None, place, key)
+    return Source(str(path), _to_arrow(rows, key), None, place, key)
 
 
-def from_table(
-    table: Table, text: str | int | None, label: str | int | None, labels: list[str] | None, tagged: bool
-) -> Source:
+def from_table(table: Table, text: str | int | None, label: str | int | None, labels: list[str] | None) -> Source:
     """Read a table, or take it from the cache where its content was read before.
 
     Args:
@@ -137,7 +131,6 @@ def from_table(
         text: the name of the column with the words; None for the default.
         label: the same for the tags.
         labels: the names of tags that are numbers, where the table does not declare them.
-        tagged: whether tags are read.
 
     Raises:
         InputError: a column or a row cannot be used; says where.
@@ -145,8 +138,8 @@ def from_table(
     from datasets import ClassLabel, LargeList, List
 
     words = _column(table, "text_column_name", text, ["tokens"])
-    tags = _column(table, "label_column_name", label, ["ner_tags", "tags", "labels"]) if tagged else None
-    feature = table.features.get(tags or "")
+    tags = _column(table, "label_column_name", label, ["ner_tags", "tags", "labels"])
+    feature = table.features.get(tags)
     classes = feature.feature if isinstance(feature, List | LargeList) else None
     declared = list(classes.names) if isinstance(classes, ClassLabel) else None
     names = declared or labels
@@ -155,9 +148,8 @@ def from_table(
         documents: dict[str, int] = {}
         index = -1
         for index, (place, record) in enumerate(table.records()):
-            row = {"tokens": _words(place, words, record.get(words))}
-            if tags is not None:
-                row["tags"] = _tags(place, tags, record.get(tags), names, len(row["tokens"]))
+            tokens = _words(place, words, record.get(words))
+            row = {"tokens": tokens, "tags": _tags(place, tags, record.get(tags), names, len(tokens))}
             document = record.get("document_id", index)
             if not isinstance(document, int):
                 document = documents.setdefault(str(document), len(documents))
@@ -169,7 +161,7 @@ def from_table(
         return next(islice(table.records(), row, None))[0]
 
     key = content_key(table.key, words, tags, names)
-    return Source(table.name, _to_arrow(rows, tagged, key), declared, place, key)
+    return Source(table.name, _to_arrow(rows, key), declared, place, key)
 
 
 @contextmanager
@@ -308,20 +300,15 @@ def _tag_name(place: str, column: str, tag: Any, names: list[str] | None) -> str
     return names[tag]
 
 
-def _features(tagged: bool) -> "Features":
-    from datasets import Features, List, Value
-
-    tags = {"tags": List(Value("string"))} if tagged else {}
-    return Features({"tokens": List(Value("string")), **tags, "document_id": Value("int64")})
-
-
-def _to_arrow(rows: Callable[[], Iterator[dict[str, Any]]], tagged: bool, key: str) -> "Dataset":
-    from datasets import Dataset
+def _to_arrow(rows: Callable[[], Iterator[dict[str, Any]]], key: str) -> "Dataset":
+    from datasets import Dataset, Features, List, Value
     from datasets.exceptions import DatasetGenerationError
 
+    strings = List(Value("string"))
+    features = Features({"tokens": strings, "tags": strings, "document_id": Value("int64")})
     try:
         with no_progress_bars():
-            return Dataset.from_generator(rows, features=_features(tagged), fingerprint=key)
+            return Dataset.from_generator(rows, features=features, fingerprint=key)
     except DatasetGenerationError as error:
         if isinstance(error.__cause__, InputError):
             raise error.__cause__ from None

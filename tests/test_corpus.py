@@ -176,13 +176,6 @@ def test_labels_are_used_in_the_order_given(conll_files):
     assert names(corpus, "test")[0] == ["B-PER", "I-PER", "O", "B-LOC", "O"]
 
 
-def test_the_predict_split_needs_no_tags_and_no_labels(write):
-    path = write("p.conll", "Mira\nsleeps\n\nSorn\n")
-    corpus = load_corpus(predict_file=path)
-    assert corpus.splits["predict"].column_names == ["tokens", "document_id"]
-    assert corpus.labels == []
-
-
 def test_the_packaged_sample_loads_by_name():
     from ner_lightning.quickstart import FOLDER
 
@@ -363,7 +356,7 @@ def test_a_repeated_label(write):
 
 def test_no_train_split_and_no_labels(conll_files):
     with pytest.raises(InputError, match=r"no label list: give the train split .* or --data\.labels"):
-        load_corpus(test_file=conll_files / "test.conll", predict_file=conll_files / "train.conll")
+        load_corpus(test_file=conll_files / "test.conll")
 
 
 @pytest.mark.parametrize("labels", [None, LABELS])

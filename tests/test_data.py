@@ -100,10 +100,39 @@ def test_the_seed_is_the_one_of_seed_everything_by_default(make, monkeypatch):
     assert words_of(make(**options).train_dataloader()) == words_of(make(seed=2, **options).train_dataloader())
 
 
-def test_sentences_without_words_give_no_batch(make, tmp_path):
-    path = tmp_path / "predict.jsonl"
-    path.write_text('{"tokens": []}\n{"tokens": []}\n')
-    assert list(make(predict_file=str(path)).predict_dataloader()) == []
+def test_a_file_to_predict_is_all_that_is_read(tiny_model, tmp_path):
+    path = tmp_path / "in.txt"
+    path.write_text("Mira left.\n" * 300)
+    data = TokenClassificationDataModule(
+        predict_file=str(path), labels=LABELS, model_name_or_path=str(tiny_model), eval_batch_size=100
+    )
+    data.prepare_data()
+    data.setup("predict")
+    chunks = list(data.predict_dataloader())
+    assert [encoded.num_words for encoded, _ in chunks] == [3 * 256, 3 * 44]
+    assert [len(batch["input_ids"]) for _, batches in chunks for batch in batches] == [100, 100, 56, 44]
+    assert "corpus" not in vars(data)
+    assert data.labels == LABELS
+
+
+def test_a_file_to_predict_may_be_of_the_package_and_of_any_format(make):
+    chunks = make(predict_file="ner_lightning/quickstart/test.conll", predict_format="text").predict_chunks
+    assert chunks[0].rows[0].text is not None
+
+
+def test_labels_that_are_given_are_converted_where_there_is_a_corpus(make, tmp_path):
+    path = tmp_path / "train.conll"
+    path.write_text("Mira S-PER\nleft O\n")
+    data = make(train_file=str(path), validation_file=None, test_file=None, labels=["O", "S-PER"], predict_file="x")
+    assert data.labels == ["O", "B-PER", "I-PER"]
+
+
+def test_a_file_to_predict_alone_has_no_labels(tiny_model, conll_files):
+    data = TokenClassificationDataModule(
+        predict_file=str(conll_files / "test.conll"), model_name_or_path=str(tiny_model)
+    )
+    with pytest.raises(InputError, match=r"no data: .*; to predict, --data.labels"):
+        data.predict_dataloader()
 
 
 def test_evaluation_begins_with_the_longest_window(make):
@@ -125,7 +154,7 @@ def test_a_second_run_does_not_tokenise_again(make):
 
 
 @pytest.mark.parametrize(
-    "option", [{"max_seq_length": 20}, {"label_all_tokens": True}, {"label_column_name": 1}, {"labels": LABELS[::-1]}]
+    "option", [{"max_seq_length": 20}, {"label_all_tokens": False}, {"label_column_name": 1}, {"labels": LABELS[::-1]}]
 )
 def test_a_changed_option_is_noticed(make, option):
     only_train = {"validation_file": None, "test_file": None}
@@ -154,14 +183,6 @@ def test_a_file_that_changed_under_the_same_name_size_and_time_is_noticed(make, 
     assert make(**options).train_dataloader().dataset["input_ids"][:] != before
 
 
-def test_a_file_to_predict_is_not_mistaken_for_the_same_file_with_labels(make, conll_files):
-    data = make(predict_file=str(conll_files / "test.conll"))
-    labelled, bare = (next(iter(loader)) for loader in (data.test_dataloader(), data.predict_dataloader()))
-    assert torch.equal(labelled["word_index"], bare["word_index"])
-    assert (bare["labels"] < 0).all()
-    assert not torch.equal(labelled["labels"], bare["labels"])
-
-
 def test_labels_need_no_tokenizer(make, tmp_path):
     data = make(model_name_or_path=str(tmp_path / "nothing"))
     assert data.labels == LABELS
@@ -170,7 +191,7 @@ def test_labels_need_no_tokenizer(make, tmp_path):
 
 
 def test_describe_tells_what_one_wants_to_see_first(make, tiny_model, conll_files):
-    told = make(max_seq_length=20).describe()
+    told = make(max_seq_length=20, label_all_tokens=False).describe()
     assert told["source"] == {
         "dataset": None,
         "commit": None,
@@ -197,16 +218,6 @@ def test_describe_tells_what_one_wants_to_see_first(make, tiny_model, conll_file
     }
     shown = [(piece.token, piece.word, piece.label) for piece in told["alignment"]]
     assert shown[:3] == [("[CLS]", None, None), ("M", "Mira", "B-PER"), ("##i", "Mira", None)]
-
-
-def test_describe_goes_without_labels(make, conll_files, tiny_model):
-    data = TokenClassificationDataModule(
-        predict_file=str(conll_files / "test.conll"), model_name_or_path=str(tiny_model), labels=LABELS
-    )
-    told = data.describe()
-    assert told["splits"]["predict"]["words"] == 11
-    assert told["first_row"] is None
-    assert told["alignment"] == []
 
 
 def test_a_checkpoint_holds_what_repeats_the_data_and_loads_without_code(make, tmp_path, monkeypatch):

@@ -1,16 +1,25 @@
-"""Labels for words that have none: the same as the Trainer's, in a file that is the input and one more column."""
+"""Labels for words that have none: the same in a file, a stream, alone and in `pipeline`; nothing half written."""
 
+import io
 import json
+import os
+import signal
+import sys
 
 import pytest
 import torch
-from lightning.pytorch import Trainer
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from lightning.pytorch import Callback, Trainer
 
-from ner_lightning.conll import read_lines
+from ner_lightning import predict_file
+from ner_lightning.conll import read_lines, read_sentences
 from ner_lightning.data import TokenClassificationDataModule
 from ner_lightning.errors import InputError
+from ner_lightning.labelled import EntityReader, as_json, render
 from ner_lightning.model import TokenClassificationModule
-from ner_lightning.prediction import PredictionWriter, TagSentence, label_words, render
+from ner_lightning.predict_file import Row
+from ner_lightning.prediction import PredictionWriter, TagSentence, label_row, label_words
 
 LABELS = ["O", "B-LOC", "I-LOC", "B-MISC", "I-MISC", "B-ORG", "I-ORG", "B-PER", "I-PER"]
 
@@ -26,7 +35,8 @@ CONLL = (
 CONLLU = (
     "# text = Mira's won\n1-2\tMira's\t_\t_\n1\tMira\t_\tPROPN\n2\t's\t_\tPART\n2.1\twho\t_\tPRON\n3\twon\t_\tVERB\n\n"
 )
-JSONL = '{"tokens": ["Mira", "left"], "x": 1}\n{"tokens": []}\n{"tokens": ["New Tarnby", "of", "old", "."]}\n'
+TEXT = 'Mira left "Tarnby".\n\n  The  Ostric Cup,\tat 9.5 km:\r\n' + "Edda of Pell Union won (again). " * 9 + "\nToll"
+TOKENS = '{"tokens": ["Mira", "left"], "x": 1}\n{"tokens": []}\n{"tokens": ["New Tarnby", "of", "old", "."]}\n'
 
 # of Lightning about torch and about loaders without workers, of the Hub client where its progress bars are off
 pytestmark = [
@@ -47,21 +57,42 @@ def model(tiny_model):
 
 
 @pytest.fixture
-def predict(model, tiny_model, tmp_path, capsys):
-    """Label a file through the Trainer; returns the data and the bytes that were written."""
+def data(tiny_model, tmp_path):
+    """Make the data of a file to predict."""
 
-    def predict(name, text, **options):
+    def data(name, text, **options):
         path = tmp_path / name
         path.write_bytes(text.encode())
-        data = TokenClassificationDataModule(
-            predict_file=str(path), model_name_or_path=str(tiny_model), **{"eval_batch_size": 2, **options}
-        )
-        trainer(tmp_path, PredictionWriter()).predict(model, data, return_predictions=False)
-        (path,) = tmp_path.glob("predictions.*")
-        assert f"words labelled: {path}" in capsys.readouterr().out
-        return data, path.read_bytes().decode()
+        fixed = {"predict_file": str(path), "labels": LABELS, "model_name_or_path": str(tiny_model)}
+        return TokenClassificationDataModule(**{**fixed, "eval_batch_size": 2, **options})
+
+    return data
+
+
+@pytest.fixture
+def predict(model, data, tmp_path):
+    """Label a text through the Trainer; returns what was written."""
+
+    def predict(name, text, *, output=None, format=None, **options):
+        writer = PredictionWriter(None if output is None else str(output), format=format)
+        trainer(tmp_path, writer).predict(model, data(name, text, **options), return_predictions=False)
+        (path,) = tmp_path.glob("predictions.*") if output is None else [output]
+        return path.read_bytes().decode()
 
     return predict
+
+
+@pytest.fixture
+def stdout(monkeypatch):
+    """Standard output as bytes; a terminal or a file."""
+
+    def stdout(*, terminal=False):
+        stream = io.TextIOWrapper(io.BytesIO(), write_through=True)
+        monkeypatch.setattr(stream, "isatty", lambda: terminal, raising=False)
+        monkeypatch.setattr(sys, "stdout", stream)
+        return stream.buffer
+
+    return stdout
 
 
 def trainer(folder, *callbacks, **options):
@@ -74,26 +105,43 @@ def words_of(path):
     return [line for line in read_lines(path) if line.kind == "word"]
 
 
-def test_a_written_conll_file_is_the_input_and_one_more_column(predict, tmp_path):
-    _, written = predict("in.conll", CONLL)
-    before, after = CONLL.splitlines(keepends=True), written.splitlines(keepends=True)
-    assert len(before) == len(after)
-    words = [i for i, line in enumerate(before) if line.strip() and not line.startswith("-DOCSTART-")]
-    assert len(words) == 16
-    for i, (old, new) in enumerate(zip(before, after, strict=True)):
-        if i not in words:
-            assert new == old
-            continue
-        text = old.rstrip("\r\n")
-        separator = "\t" if "\t" in text else " "
-        added, _, label = new.rstrip("\r\n").rpartition(separator)
-        assert added.rstrip(" ") == text
-        assert label in LABELS
-        assert new.endswith(old[len(text) :])
+def alone(model, encoder, line):
+    return label_row(model, encoder, Row(line, [], {"text": line}))
+
+
+# columns
+
+
+def without_labels(lines, words):
+    """Lines without the label behind the words, which is taken off with the separator of the line."""
+    for line, word in zip(lines, words, strict=True):
+        text = line.rstrip("\r\n")
+        label = text.rpartition("\t" if "\t" in text else " ")[2]
+        assert not word or label in LABELS
+        yield text[: -len(label) - 1] + line[len(text) :] if word else line
+
+
+def test_a_written_conll_file_is_the_input_and_one_more_column(predict):
+    after = predict("in.conll", CONLL).splitlines(keepends=True)
+    words = [bool(line.strip()) and not line.startswith("-DOCSTART-") for line in after]
+    assert sum(words) == 16
+    assert "".join(without_labels(after, words)) == CONLL
+
+
+@settings(deadline=None, max_examples=15, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    st.lists(st.sampled_from(["Mira\tNNP", "é  VBD ", "-DOCSTART- X", "", " \t", "中 X\t", "# X"]), max_size=20),
+    st.sampled_from(["\n", "\r\n"]),
+)
+def test_any_conll_file_comes_back_byte_for_byte(predict, lines, ending):
+    text = ending.join([*lines, "Toll NNP"])
+    after = predict("in.conll", text).split(ending)
+    words = [bool(line.strip()) and not line.startswith("-DOCSTART-") for line in text.split(ending)]
+    assert ending.join(without_labels(after, words)) == text
 
 
 def test_a_written_conllu_file_keeps_comments_and_ranges(predict):
-    _, written = predict("in.conllu", CONLLU)
+    written = predict("in.conllu", CONLLU)
     for old, new in zip(CONLLU.splitlines(), written.splitlines(), strict=True):
         if old and old[0].isdigit() and old.split("\t")[0].isdigit():
             assert new.rpartition("\t")[0] == old
@@ -102,54 +150,277 @@ def test_a_written_conllu_file_keeps_comments_and_ranges(predict):
             assert new == old
 
 
-def test_other_files_give_json_lines_of_tokens_and_tags(predict, model):
-    data, written = predict("in.jsonl", JSONL)
-    rows = [json.loads(line) for line in written.splitlines()]
-    assert [row["tokens"] for row in rows] == [json.loads(line)["tokens"] for line in JSONL.splitlines()]
-    assert [row["tags"] for row in rows] == [label_words(model, data.encoder, row["tokens"]) for row in rows]
-
-
-def test_the_labels_in_the_file_are_those_of_each_sentence_alone(predict, model, tmp_path):
-    data, _ = predict("in.conll", CONLL)
+def test_the_labels_in_the_file_are_those_of_each_sentence_alone(predict, model, data, tmp_path):
+    predict("in.conll", CONLL)
     written = [line.columns[-1] for line in words_of(tmp_path / "predictions.conll")]
-    alone = [
-        label for words in data.corpus.splits["predict"]["tokens"] for label in label_words(model, data.encoder, words)
-    ]
-    assert written == alone
+    encoder = data("in.conll", CONLL).encoder
+    sentences = read_sentences(tmp_path / "in.conll", tag_column=None)
+    assert written == [label for sentence in sentences for label in label_words(model, encoder, sentence.words)]
     assert len(set(written)) > 1  # the model says something
 
 
 @pytest.mark.parametrize("max_seq_length", [10, 16, 33])
-def test_sentences_longer_than_a_window_are_labelled_the_same_way(predict, model, tmp_path, max_seq_length):
+def test_sentences_longer_than_a_window_are_labelled_the_same_way(predict, model, data, tmp_path, max_seq_length):
     words = ["Mira", "Toll", "visited", "Arvenholm", "and", "the", "Ostric", "Cup", "."] * 6
     text = "\n".join(f"{word} X" for word in words) + "\n"
-    data, _ = predict("in.conll", text, max_seq_length=max_seq_length)
+    predict("in.conll", text, max_seq_length=max_seq_length)
     written = [line.columns[-1] for line in words_of(tmp_path / "predictions.conll")]
-    assert written == label_words(model, data.encoder, words)
+    encoder = data("in.conll", text, max_seq_length=max_seq_length).encoder
+    assert written == label_words(model, encoder, words)
     assert len(written) == len(words)
 
 
-def test_a_part_of_the_words_is_not_written(model, tiny_model, tmp_path):
-    path = tmp_path / "in.conll"
-    path.write_text(CONLL)
-    data = TokenClassificationDataModule(predict_file=str(path), model_name_or_path=str(tiny_model), eval_batch_size=1)
-    with pytest.raises(InputError, match=r"of 16 words have no prediction.* leave out --trainer.limit_predict_batch"):
-        trainer(tmp_path, PredictionWriter(), limit_predict_batches=1).predict(model, data)
-    assert not (tmp_path / "predictions.conll").exists()
+# text and JSON lines
 
 
-def test_a_sentence_without_words_has_no_labels(predict, model):
-    data, _ = predict("in.conll", CONLL)
-    assert label_words(model, data.encoder, []) == []
+def test_each_line_of_a_text_gives_a_line_with_its_entities(predict, model, data):
+    rows = [json.loads(line) for line in predict("in.txt", TEXT).splitlines()]
+    lines = TEXT.replace("\r", "").split("\n")
+    assert [row["text"] for row in rows] == lines
+    encoder, reader = data("in.txt", TEXT).encoder, EntityReader(LABELS)
+    for row, line in zip(rows, lines, strict=True):
+        expected = json.loads(as_json(alone(model, encoder, line), reader=reader))
+        assert [{**e, "score": 0} for e in row["entities"]] == [{**e, "score": 0} for e in expected["entities"]]
+        for one, other in zip(row["entities"], expected["entities"], strict=True):
+            assert one["score"] == pytest.approx(other["score"], abs=2e-6)
+    assert sum(len(row["entities"]) for row in rows) > 5
+
+
+def test_text_in_json_keeps_the_other_fields(predict):
+    rows = [json.loads(line) for line in predict("in.jsonl", '{"id": 7, "text": "Mira left"}\n').splitlines()]
+    assert [list(row) for row in rows] == [["id", "text", "entities"]]
+
+
+def test_rows_of_tokens_get_tags_and_entities(predict, model, data):
+    rows = [json.loads(line) for line in predict("in.jsonl", TOKENS).splitlines()]
+    before = [json.loads(line) for line in TOKENS.splitlines()]
+    assert [{name: row[name] for name in old} for row, old in zip(rows, before, strict=True)] == before
+    encoder = data("in.jsonl", TOKENS).encoder
+    assert [row["tags"] for row in rows] == [label_words(model, encoder, row["tokens"]) for row in rows]
+
+
+@pytest.fixture(scope="module")
+def pipeline(model, tiny_model):
+    """The pipeline of transformers on the same weights."""
+    from transformers import AutoTokenizer, TokenClassificationPipeline
+
+    model.model.config.id2label = dict(enumerate(LABELS))
+    tokenizer = AutoTokenizer.from_pretrained(tiny_model)
+    return TokenClassificationPipeline(model=model.model, tokenizer=tokenizer, aggregation_strategy="first")
+
+
+@settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(line=st.text("abMTé中 .,-'(", min_size=1, max_size=30))
+def test_the_pipeline_of_transformers_finds_the_same(model, data, pipeline, line):
+    labelled = alone(model, data("in.txt", "x\n").encoder, line)
+    ours = json.loads(as_json(labelled, reader=EntityReader(LABELS)))["entities"]
+    theirs = pipeline(line)
+    assert [(e["type"], e["start"], e["end"]) for e in ours] == [
+        (e["entity_group"], e["start"], e["end"]) for e in theirs
+    ]
+    assert [e["score"] for e in ours] == pytest.approx([float(e["score"]) for e in theirs], abs=1e-5)
+
+
+# other formats
+
+
+def test_columns_of_a_text_are_its_words(predict, tmp_path):
+    written = predict("in.txt", 'Mira left "Tarnby".\n\nToll\n', format="conll")
+    assert [line.split("\t")[0] for line in written.split("\n")] == [
+        *'Mira left " Tarnby " .'.split(),
+        *["", "", "Toll", "", ""],
+    ]
+    assert [len(s.words) for s in read_sentences(tmp_path / "predictions.conll")] == [6, 1]
+
+
+def test_json_of_columns_has_their_sentences(predict, tmp_path):
+    rows = [json.loads(line) for line in predict("in.conll", CONLL, format="jsonl").splitlines()]
+    columns = predict("in.conll", CONLL, output=tmp_path / "out.conll")
+    assert columns
+    sentences = list(read_sentences(tmp_path / "out.conll"))
+    assert [(row["tokens"], row["tags"]) for row in rows] == [(s.words, s.tags) for s in sentences]
+
+
+def test_colours_in_a_file_are_written_where_they_are_asked_for(predict):
+    assert "\033[" in predict("in.txt", TEXT, format="colour")
+
+
+# any size
+
+
+@pytest.mark.parametrize(("name", "text"), [("in.conll", CONLL), ("in.jsonl", TOKENS)])
+def test_chunks_change_nothing(predict, monkeypatch, name, text):
+    whole = predict(name, text)
+    monkeypatch.setattr(predict_file, "_ROWS", 1)
+    assert [_without_scores(line) for line in predict(name, text).splitlines()] == [
+        _without_scores(line) for line in whole.splitlines()
+    ]
+
+
+def _without_scores(line):
+    if not line.startswith("{"):
+        return line
+    row = json.loads(line)
+    return {**row, "entities": [{**entity, "score": round(entity["score"], 4)} for entity in row["entities"]]}
+
+
+@pytest.mark.parametrize(("name", "text"), [("in.conll", CONLL), ("in.txt", TEXT)])
+def test_workers_change_nothing(predict, monkeypatch, name, text):
+    monkeypatch.setattr(predict_file, "_ROWS", 1)
+    assert predict(name, text) == predict(name, text, num_workers=2)
+
+
+def test_the_progress_is_told_in_chunks(data, monkeypatch):
+    monkeypatch.setattr(predict_file, "_ROWS", 2)
+    assert len(data("in.txt", "Mira\n" * 5).predict_dataloader()) == 3
+
+
+# where to
+
+
+def test_a_file_is_told_and_the_folder_is_left_as_it_was(predict, tmp_path, capsys):
+    predict("in.txt", "Mira left\n", output=tmp_path / "out.jsonl")
+    assert capsys.readouterr().out == f"2 words labelled: {tmp_path / 'out.jsonl'}\n"
+    assert {path.name for path in tmp_path.iterdir()} == {"in.txt", "out.jsonl"}
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "format", "written"),
+    [
+        ("in.conllu", CONLLU, None, "predictions.conllu"),
+        ("in.conllu", CONLLU, "jsonl", "predictions.jsonl"),
+        ("in.testb", CONLL, None, "predictions.conll"),
+        ("in.txt", TEXT, None, "predictions.jsonl"),
+        ("in.txt", TEXT, "colour", "predictions.txt"),
+    ],
+)
+def test_the_default_name_says_the_format(predict, tmp_path, name, text, format, written):
+    predict(name, text, format=format)
+    assert {path.name for path in tmp_path.iterdir()} == {name, written}
+
+
+def test_standard_output_has_the_same_as_a_file(model, data, tmp_path, stdout, predict):
+    expected = predict("in.txt", TEXT)
+    written = stdout()
+    trainer(tmp_path, PredictionWriter("-")).predict(model, data("in.txt", TEXT), return_predictions=False)
+    assert written.getvalue().decode() == expected
+
+
+def test_standard_input_goes_to_standard_output(model, data, tmp_path, stdout, monkeypatch):
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"Mira left\n")))
+    written = stdout()
+    trainer(tmp_path, PredictionWriter()).predict(model, data("x", "", predict_file="-"), return_predictions=False)
+    assert json.loads(written.getvalue())["text"] == "Mira left"
+
+
+@pytest.mark.parametrize(("name", "text", "colour"), [("in.txt", TEXT, True), ("in.conll", CONLL, False)])
+def test_a_terminal_shows_text_in_colour_and_columns_as_they_are(model, data, tmp_path, stdout, name, text, colour):
+    written = stdout(terminal=True)
+    trainer(tmp_path, PredictionWriter("-")).predict(model, data(name, text), return_predictions=False)
+    assert ("\033[30;48;5;" in written.getvalue().decode()) == colour
+
+
+def test_a_reader_that_has_seen_enough_ends_it_quietly(model, data, tmp_path, monkeypatch, capsys):
+    reader, end = os.pipe()
+    os.close(reader)
+    with open(end, "w") as pipe:
+        monkeypatch.setattr(sys, "stdout", pipe)
+        with pytest.raises(SystemExit) as exit_info:
+            trainer(tmp_path, PredictionWriter("-")).predict(model, data("in.txt", TEXT), return_predictions=False)
+        monkeypatch.undo()
+    assert exit_info.value.code == 141
+    assert "BrokenPipe" not in capsys.readouterr().err
+
+
+# nothing half written
+
+
+class Stop(Callback):
+    """Do something in the midst of it."""
+
+    def __init__(self, act):
+        self.act = act
+
+    def on_predict_batch_start(self, trainer, pl_module, batch, batch_idx, dataloader_idx=0):
+        if batch_idx == 1:
+            self.act()
+
+
+def interrupt():
+    raise KeyboardInterrupt
+
+
+def fail():
+    raise RuntimeError("in the midst of it")
+
+
+@pytest.mark.parametrize(
+    ("act", "error"),
+    [(fail, RuntimeError), (interrupt, SystemExit), (lambda: os.kill(os.getpid(), signal.SIGTERM), SystemExit)],
+)
+def test_what_ends_in_the_midst_leaves_nothing(model, data, tmp_path, monkeypatch, act, error):
+    monkeypatch.setattr(predict_file, "_ROWS", 1)
+    handler = signal.getsignal(signal.SIGINT)
+    with pytest.raises(error):
+        trainer(tmp_path, PredictionWriter(), Stop(act)).predict(model, data("in.txt", "Mira\nleft\nToll\n"))
+    signal.signal(signal.SIGINT, handler)
+    assert [path.name for path in tmp_path.iterdir()] == ["in.txt"]
+
+
+@pytest.mark.parametrize("limit", [{"limit_predict_batches": 1}, {"limit_predict_batches": 0}, {"fast_dev_run": True}])
+def test_a_part_of_the_words_is_not_written(model, data, tmp_path, limit):
+    message = r"only a part of the words .* leave out --trainer.limit_predict_batches and --trainer.fast_dev_run"
+    with pytest.raises(InputError, match=message):
+        trainer(tmp_path, PredictionWriter(), **limit).predict(model, data("in.conll", CONLL))
+    assert [path.name for path in tmp_path.iterdir()] == ["in.conll"]
+
+
+@pytest.mark.parametrize(
+    ("output", "message"),
+    [("no/where.jsonl", r"no/where.jsonl: cannot be written"), (".", r"expected a file to write, found a directory")],
+)
+def test_an_output_that_cannot_be_written_is_said_before_anything_is_done(predict, tmp_path, output, message):
+    with pytest.raises(InputError, match=message):
+        predict("in.txt", TEXT, output=tmp_path / output)
+
+
+def test_a_link_stays_a_link(predict, tmp_path):
+    (tmp_path / "link").symlink_to("real.jsonl")
+    predict("in.txt", "Mira\n", output=tmp_path / "link")
+    assert (tmp_path / "link").is_symlink()
+    assert json.loads((tmp_path / "real.jsonl").read_text())["text"] == "Mira"
+
+
+def test_a_device_is_not_replaced(predict):
+    with pytest.raises(InputError, match=r"/dev/null: expected a file to write, found a device"):
+        predict("in.txt", TEXT, output="/dev/null")
+
+
+@pytest.mark.parametrize(("output", "predict_file"), [("-", "in.txt"), (None, "-"), ("out.jsonl", "-")])
+def test_standard_input_and_output_belong_to_one_process(output, predict_file):
+    writer = PredictionWriter(output)
+    writer.refuse_processes(1, predict_file=predict_file)
+    with pytest.raises(InputError, match=r"belong to one process, and there are 2: give --trainer.devices=1, or files"):
+        writer.refuse_processes(2, predict_file=predict_file)
+    PredictionWriter("out").refuse_processes(2, predict_file="in.txt")
+
+
+# one sentence
+
+
+def test_a_sentence_without_words_has_no_labels(model, data):
+    encoder = data("in.txt", TEXT).encoder
+    assert label_words(model, encoder, []) == []
+    assert alone(model, encoder, " ").labels == []
 
 
 @pytest.mark.parametrize("training", [True, False])
-def test_labelling_leaves_the_mode_of_the_model(predict, model, training):
-    data, _ = predict("in.conll", CONLL)
+def test_labelling_leaves_the_mode_of_the_model(model, data, training):
+    encoder = data("in.txt", TEXT).encoder
     model.train(training)
-    first = label_words(model, data.encoder, ["Mira", "left"])
+    first = label_words(model, encoder, ["Mira", "left"])
     assert model.training == training
-    assert first == label_words(model.eval(), data.encoder, ["Mira", "left"])
+    assert first == label_words(model.eval(), encoder, ["Mira", "left"])
 
 
 def test_fit_ends_with_a_sentence(conll_files, tiny_model, tmp_path, capsys):
@@ -159,41 +430,7 @@ def test_fit_ends_with_a_sentence(conll_files, tiny_model, tmp_path, capsys):
         model_name_or_path=str(tiny_model),
     )
     model = TokenClassificationModule(str(tiny_model), labels=LABELS)
-    trainer(tmp_path, TagSentence("Mira  visited Arvenholm ."), max_epochs=1).fit(model, data)
-    words = ["Mira", "visited", "Arvenholm", "."]
-    shown = render(words, label_words(model, data.encoder, words), colour=False)
+    trainer(tmp_path, TagSentence("Mira  visited Arvenholm."), max_epochs=1).fit(model, data)
+    labelled = alone(model, data.encoder, "Mira  visited Arvenholm.")
+    shown = render(labelled, reader=EntityReader(LABELS), colour=False)
     assert capsys.readouterr().out.splitlines()[-1] == shown
-
-
-WORDS = "Edda Voss of Pell Union left Tarnby .".split()
-TAGS = "B-PER I-PER O B-ORG I-ORG O B-LOC O".split()
-
-
-def test_entities_stand_in_brackets():
-    assert render(WORDS, TAGS, colour=False) == "[Edda Voss PER] of [Pell Union ORG] left [Tarnby LOC] ."
-
-
-def test_entities_stand_in_colour():
-    shown = render(WORDS, TAGS, colour=True)
-    backgrounds = [part.split("m")[0] for part in shown.split("\033[30;48;5;")[1:]]
-    assert len(set(backgrounds)) == 3
-    assert shown.count("\033[0m") == 3
-    plain = shown
-    for code in ["\033[0m", "\033[1m", *(f"\033[30;48;5;{number}m" for number in backgrounds)]:
-        plain = plain.replace(code, "")
-    assert plain.split() == "Edda Voss PER of Pell Union ORG left Tarnby LOC .".split()
-
-
-def test_a_type_has_one_colour_in_a_sentence():
-    shown = render(["Edda", "met", "Hal"], ["B-PER", "O", "B-PER"], colour=True)
-    one, other = shown.split("\033[30;48;5;")[1:]
-    assert one.split("m")[0] == other.split("m")[0]
-
-
-def test_neighbouring_entities_stay_apart():
-    assert render(["Edda", "Hal"], ["B-PER", "B-PER"], colour=False) == "[Edda PER] [Hal PER]"
-
-
-def test_words_without_entities_stay_as_they_are():
-    assert render(WORDS, ["O"] * len(WORDS), colour=True) == " ".join(WORDS)
-    assert render([], [], colour=True) == ""

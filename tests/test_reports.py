@@ -205,7 +205,7 @@ def test_a_row_of_another_length_is_no_table():
 
 
 def test_a_description_shows_splits_labels_and_the_first_sentence(make_data, tiny_model):
-    lines = [line.split() for line in description_text(make_data().describe()).splitlines()]
+    lines = [line.split() for line in description_text(make_data(label_all_tokens=False).describe()).splitlines()]
     assert ["tokenizer", str(tiny_model)] in lines
     assert ["train", "4", "20", "2", "4", "6"] in lines
     assert ["B-PER", "2", "1", "1"] in lines
@@ -214,12 +214,8 @@ def test_a_description_shows_splits_labels_and_the_first_sentence(make_data, tin
     assert ["##i", "Mira", "-"] in lines
 
 
-def test_a_description_goes_without_labels(conll_files, tiny_model):
-    data = TokenClassificationDataModule(
-        predict_file=str(conll_files / "test.conll"), model_name_or_path=str(tiny_model)
-    )
-    text = description_text(data.describe())
-    assert "predict" in text
+def test_a_description_goes_without_a_sentence(make_data):
+    text = description_text({**make_data().describe(), "first_row": None, "alignment": []})
     assert "first sentence" not in text
 
 
