@@ -85,6 +85,7 @@ class TokenClassificationModule(LightningModule):
         _freeze(self.model.base_model, embeddings=freeze_embeddings or freeze_layers > 0, layers=freeze_layers)
         self.val_score = EntityScore(labels, mode=score_mode)
         self.test_score = EntityScore(labels, mode=score_mode)
+        self._validated_at: int | None = None  # the step whose weights were last scored on all of the split
 
     def forward(self, batch: Batch) -> Any:
         """Run the transformer.
@@ -135,6 +136,7 @@ class TokenClassificationModule(LightningModule):
         """Log the scores of the whole validation split."""
         whole = _is_whole(self.trainer.limit_val_batches) and not self.trainer.sanity_checking
         self._log_scores(self.val_score, "val", whole=whole)
+        self._validated_at = self.trainer.global_step if whole else None
 
     def on_test_epoch_end(self) -> None:
         """Log the scores of the whole test split."""
@@ -155,6 +157,12 @@ class TokenClassificationModule(LightningModule):
         )
         schedule = get_linear_schedule_with_warmup(optimizer, math.ceil(steps * self.warmup_ratio), int(steps))
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Keep the scores with the very weights that were scored, for the model card."""
+        if self._validated_at == self.trainer.global_step:
+            metrics = self.trainer.callback_metrics.items()
+            checkpoint["validation_scores"] = {name: float(n) for name, n in metrics if name.startswith("val_")}
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Refuse a checkpoint with other labels or of another model, before any weight is loaded."""

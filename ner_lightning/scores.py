@@ -1,0 +1,95 @@
+"""Scores together with what they are of: those of validation in the checkpoint, those of a test beside it.
+
+It knows nothing of how a score is made.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from dataclasses import asdict
+from math import isfinite
+from pathlib import Path
+from typing import Any
+
+from lightning.pytorch import Callback, LightningModule, Trainer
+
+from ner_lightning.card import CardSplit
+from ner_lightning.checkpoints import read_checkpoint
+from ner_lightning.data import TokenClassificationDataModule
+from ner_lightning.files import replacing
+
+log = logging.getLogger(__name__)
+
+
+class TestRecord(Callback):
+    """After `test`, write the scores beside the checkpoint (`best.test.json`), where its model card finds them."""
+
+    __test__ = False  # no test, whatever pytest may think
+
+    def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Write them, unless only a part of the split was scored."""
+        data = trainer.datamodule  # type: ignore[attr-defined]
+        if trainer.ckpt_path is None or not trainer.is_global_zero or trainer.limit_test_batches != 1.0:
+            return
+        if not isinstance(data, TokenClassificationDataModule):
+            return
+        path = Path(trainer.ckpt_path)
+        values = {name: float(value) for name, value in trainer.callback_metrics.items()}
+        split = _split("test", values, dict(data.hparams), data.corpus.commit)
+        try:
+            with replacing(_beside(path)) as partial:
+                step = read_checkpoint(path)["global_step"]
+                partial.write_text(json.dumps({"step": step, **asdict(split)}, indent=2) + "\n", encoding="utf-8")
+        except (OSError, ValueError) as error:  # a folder that cannot be written to is no reason to lose the table
+            log.warning("the scores are not kept for a model card: %s", error)
+
+
+def read_splits(ckpt_path: Path, checkpoint: dict[str, Any]) -> list[CardSplit]:
+    """The data of a checkpoint, with what its weights scored as far as it is known.
+
+    Args:
+        ckpt_path: The checkpoint.
+        checkpoint: What is in it.
+    """
+    splits = known_splits(checkpoint)
+    path = _beside(ckpt_path)
+    if path.is_file():
+        test = json.loads(path.read_text(encoding="utf-8"))
+        if test.pop("step") == checkpoint["global_step"]:  # else of weights that were there before
+            splits.append(CardSplit(**test))
+    return splits
+
+
+def known_splits(checkpoint: dict[str, Any]) -> list[CardSplit]:
+    """The data that a checkpoint was trained and validated on, with the scores of its very weights.
+
+    Args:
+        checkpoint: What is in it; saved between two validations it has no scores.
+    """
+    data = checkpoint.get("datamodule_hyper_parameters", {})
+    commit = checkpoint.get(TokenClassificationDataModule.__qualname__, {}).get("dataset_commit")
+    if not data:  # trained with a datamodule of another kind
+        return []
+    splits = [_split("train", {}, data, commit)]
+    if values := checkpoint.get("validation_scores"):
+        splits.append(_split("validation", values, data, commit))
+    return splits
+
+
+def _split(name: str, values: dict[str, float], data: dict[str, Any], commit: str | None) -> CardSplit:
+    prefix = {"train": "train_", "validation": "val_", "test": "test_"}[name]
+    file = data.get(f"{name}_file") or data.get("dataset_name") or name
+    return CardSplit(
+        name,
+        dataset=data.get("dataset_name") if commit else None,
+        config=data.get("dataset_config_name") if commit else None,
+        commit=commit,
+        file=None if commit else Path(file).name,
+        # what is not finite was not measured, and no JSON
+        scores={key.removeprefix(prefix): n for key, n in values.items() if key.startswith(prefix) and isfinite(n)},
+    )
+
+
+def _beside(ckpt_path: Path) -> Path:
+    return ckpt_path.with_suffix(".test.json")
