@@ -2,10 +2,11 @@
 
 from ner_lightning.version import __version__
 
-__all__ = ["EntityScore", "TokenClassificationDataModule", "TokenClassificationModule", "__version__"]
+__all__ = ["EntityScore", "PushToHub", "TokenClassificationDataModule", "TokenClassificationModule", "__version__"]
 
 _HOMES = {
     "EntityScore": "ner_lightning.metrics",
+    "PushToHub": "ner_lightning.hub",
     "TokenClassificationDataModule": "ner_lightning.data",
     "TokenClassificationModule": "ner_lightning.model",
 }

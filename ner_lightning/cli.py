@@ -6,6 +6,8 @@ checkpoint gives the options that were not given. It holds nothing that a notebo
 
 from __future__ import annotations
 
+import re
+import shlex
 import sys
 import warnings
 from contextlib import nullcontext, redirect_stdout
@@ -13,9 +15,10 @@ from pathlib import Path
 from typing import Any
 
 from lightning.fabric.utilities.exceptions import MisconfigurationException
+from lightning.pytorch import LightningModule
 from lightning.pytorch import Trainer as LightningTrainer
 from lightning.pytorch.callbacks import LearningRateMonitor
-from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
+from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 from lightning_utilities.core.rank_zero import rank_zero_info, rank_zero_only
 
@@ -28,6 +31,7 @@ from ner_lightning.predict_file import STANDARD_INPUT
 from ner_lightning.prediction import PredictionWriter
 from ner_lightning.pretrained import load_config, trained_labels
 from ner_lightning.reports import RunSummary, ScoreTable, batch_text, description_text
+from ner_lightning.scores import TestRecord
 
 _PROGRAM = "python -m ner_lightning"
 # options of the data that say where it comes from: given ones replace all of those that a checkpoint recorded
@@ -40,6 +44,7 @@ _SOURCES = {
     "test_file",
     "predict_file",
 }
+_TOKEN = re.compile(r"\bhf_[A-Za-z0-9]{20,}\b")
 # options that are made from others and never given
 _LINKED = {"model.labels", "data.model_name_or_path", "data.model_revision"}
 
@@ -105,8 +110,10 @@ class TokenClassificationCLI(LightningCLI):
             trainer_defaults={
                 "default_root_dir": "runs",
                 "max_epochs": 3,
-                "callbacks": [LastCheckpoint(), RunSummary(), ScoreTable()],
+                "callbacks": [LastCheckpoint(), RunSummary(), ScoreTable(), TestRecord()],
             },
+            save_config_callback=_SaveConfig,
+            save_config_kwargs={"command": f"{_PROGRAM} {shlex.join(args)}"},
             seed_everything_default=42,
             auto_configure_optimizers=False,
             # one line of usage instead of a screen of option names above each error
@@ -144,6 +151,14 @@ class TokenClassificationCLI(LightningCLI):
         parser.link_arguments("model.model_revision", "data.model_revision")
         parser.link_arguments("data.labels", "model.labels", apply_on="instantiate")
         parser.add_argument("--debug", action="store_true", help="Show the traceback of an error.")
+
+    def before_instantiate_classes(self) -> None:
+        """Refuse a token, which would stand in the saved config and in the card of the model."""
+        if _TOKEN.search(str(self.config)):
+            raise InputError(
+                "an option holds what looks like a token of the Hub, which would be written to files that are shared: "
+                "take it out; `hf auth login` or HF_TOKEN are where the Hub client finds it"
+            )
 
     def instantiate_trainer(self, **kwargs: Any) -> LightningTrainer:
         """Make the Trainer, with a CSV and a TensorBoard log that share the folder of the run."""
@@ -313,6 +328,23 @@ class TokenClassificationCLI(LightningCLI):
             self.model.on_load_checkpoint(read_checkpoint(path))
         elif self.subcommand != "fit" and (own := trained_labels(load_config(name))) != self.model.labels:
             raise InputError(f"{name} was trained with the labels {own}, the data has {self.model.labels}")
+
+
+class _SaveConfig(SaveConfigCallback):
+    """Save the config with the command that it came from as its first line."""
+
+    def __init__(self, *args: Any, command: str, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.command = command
+
+    def setup(self, trainer: LightningTrainer, pl_module: LightningModule, stage: str) -> None:
+        """Save the config, and put the command above it."""
+        if self.already_saved:
+            return
+        super().setup(trainer, pl_module, stage)
+        path = Path(trainer.log_dir or "") / self.config_filename  # asked for in all processes, which agree on it
+        if trainer.is_global_zero:
+            path.write_text(f"# {self.command}\n{path.read_text(encoding='utf-8')}", encoding="utf-8")
 
 
 def _new_version(root: Path) -> int:

@@ -1,0 +1,338 @@
+"""Push the models of a run to the Hugging Face Hub while it goes on, and never at its cost.
+
+The callback stages a model as a folder (`outbox`) and starts a process that sends it (`push`); it waits for that
+process at the end of the run alone, and not for ever. It speaks with the Hub in no other way, and it knows nothing of
+how the model is trained.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, replace
+from functools import partial
+from pathlib import Path
+from typing import Any, Literal
+
+from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.strategies import DDPStrategy, SingleDeviceStrategy
+from lightning_utilities.core.rank_zero import rank_zero_warn
+
+from ner_lightning.checkpoints import read_checkpoint
+from ner_lightning.errors import InputError
+from ner_lightning.export import About, commit_message, write_model
+from ner_lightning.model import TokenClassificationModule
+from ner_lightning.outbox import Destination, Outbox
+from ner_lightning.scores import known_splits
+
+_PROGRESS = 10  # seconds between two lines of progress at the end of a run
+
+
+class PushToHub(Callback):
+    """Push the model of a run to the Hugging Face Hub, while training goes on.
+
+    What is pushed is a folder that `transformers` loads: safetensors, tokenizer, configuration, model card and scores.
+    Training neither waits for the Hub nor fails because of it: what cannot be pushed stays in the folder of the run,
+    and `python -m ner_lightning push RUN_DIR` sends it. The token is the one of `hf auth login` or `HF_TOKEN`.
+
+    Args:
+        repo_id: Hub id of the model, `name` or `namespace/name`; made where it is not there.
+        when: `best`: at each new best score. `every`: the newest state, at each checkpoint that is saved. `last`: the
+            newest state, once, when the run ends or is stopped. `end`: the best model, once, then.
+        revision: Branch to push to, made where it is not there; by default `main`.
+        private: Make a private repository, where one is made.
+        strict: Let a run whose model is not on the Hub at its end fail then, with everything saved.
+        push_at_start: Push model and tokenizer before training, too.
+        drain_timeout: Seconds that the end of a run waits for its last push.
+        language: Codes of the languages of the model (`en`), for its card.
+        license: Licence of the model (`apache-2.0`), for its card.
+        widget_examples: Sentences with which the page of the model lets one try it; by default invented ones.
+
+    Raises:
+        InputError: An option is out of its range.
+    """
+
+    def __init__(
+        self,
+        repo_id: str,
+        *,
+        when: Literal["best", "every", "last", "end"] = "best",
+        revision: str | None = None,
+        private: bool | None = None,
+        strict: bool = False,
+        push_at_start: bool = False,
+        drain_timeout: float = 600.0,
+        language: list[str] | None = None,
+        license: str | None = None,
+        widget_examples: list[str] | None = None,
+    ) -> None:
+        from huggingface_hub.errors import HFValidationError
+        from huggingface_hub.utils._validators import validate_repo_id
+
+        try:
+            validate_repo_id(repo_id)
+        except HFValidationError as error:
+            raise InputError(f"PushToHub: repo_id={repo_id!r} is no id of a repository: {error}") from error
+        if drain_timeout < 0:
+            raise InputError(f"PushToHub: drain_timeout={drain_timeout}: give a number of seconds from 0")
+        self.destination = Destination(repo_id, revision, private)
+        self.when = when
+        self.strict = strict
+        self.push_at_start = push_at_start
+        self.drain_timeout = drain_timeout
+        self.about = About(repo_id=repo_id, language=language, license=license, widget_examples=widget_examples)
+        self._outbox: Outbox | None = None
+        self._sender: subprocess.Popen[bytes] | None = None
+        self._heard = 0  # records of the journal that were looked at
+        self._seen: tuple[str, int] | None = None  # checkpoint and step that were staged last
+        self._newest: str | None = None  # name of the newest model, if it could be staged
+        self._look = False  # whether a checkpoint may have been saved since
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Refuse what cannot be pushed, before any work is done.
+
+        Raises:
+            InputError: The model is not one of this package, or each process has but a part of it.
+        """
+        if not isinstance(pl_module, TokenClassificationModule):
+            raise InputError(f"PushToHub: expected a TokenClassificationModule, found {type(pl_module).__name__}")
+        if not isinstance(trainer.strategy, (SingleDeviceStrategy, DDPStrategy)):
+            raise InputError(
+                f"PushToHub: with {type(trainer.strategy).__name__} each process holds a part of the model; leave it "
+                "out, and push the run at its end: python -m ner_lightning push RUN_DIR --repo_id=..."
+            )
+
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Let the repository be made and the right to write be proved, while training starts."""
+        run_dir = trainer.log_dir or trainer.default_root_dir  # asked for in all processes, which agree on it
+        if not trainer.is_global_zero or trainer.fast_dev_run:  # type: ignore[attr-defined]
+            return
+        self._outbox = Outbox(run_dir)
+        self._outbox.folder.mkdir(parents=True, exist_ok=True)
+        self._heard = len(self._outbox.records())
+        about = json.dumps(asdict(self.about), ensure_ascii=False)
+        (self._outbox.folder / "about.json").write_text(about, encoding="utf-8")
+        self._send(check=True)
+        if self.push_at_start:
+            self._stage(trainer, pl_module, _at_start(trainer, pl_module), "before training")
+
+    def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
+        """A checkpoint is about to be saved: look for it at the next step."""
+        self._look = True
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """A checkpoint with weights alone may be saved now, which `on_save_checkpoint` is not told of."""
+        self._look = True
+
+    def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
+        """Stage what was saved since the last step, and pass on what became of earlier pushes."""
+        if self._outbox is None:
+            return
+        if self._look and self.when in ("best", "every"):
+            self._stage_saved(trainer, pl_module)
+        self._look = False
+        if self._sender is not None and self._sender.poll() is not None:
+            self._hear()
+            self._sender = None
+            tried = {record["name"] for record in self._outbox.records() if record["event"] == "started"}
+            if any(staged.name not in tried for staged in self._outbox.waiting()):
+                self._send()  # staged when that process had just looked for the last time
+
+    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
+        """Push the newest model that was saved, or keep it, within `drain_timeout`."""
+        if self._outbox is not None:
+            self._finish(trainer, pl_module)
+
+    def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Push the last model, or keep it, within `drain_timeout`.
+
+        Raises:
+            InputError: With `strict`, the model is not on the Hub.
+        """
+        if self._outbox is None:
+            return
+        how_to_send = self._how_to_send()
+        if not self._finish(trainer, pl_module) and self.strict:
+            raise InputError(f"PushToHub: the model of this run is not on the Hub; everything is saved, {how_to_send}")
+
+    def _stage_saved(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Stage the checkpoint that `when` asks for, unless it was staged before."""
+        path = _checkpoint(trainer, best=self.when in ("best", "end"))
+        if path is None:
+            return
+        try:
+            checkpoint = read_checkpoint(path)
+        except InputError as error:
+            self._newest = None
+            rank_zero_warn(f"PushToHub: the newest model cannot be pushed: {error}")
+            return
+        step = checkpoint["global_step"]
+        if self._seen == (path, step):
+            return
+        self._seen = (path, step)
+        self._stage(trainer, pl_module, checkpoint, commit_message(checkpoint))
+
+    def _stage(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any], message: str) -> None:
+        assert self._outbox is not None
+        assert isinstance(pl_module, TokenClassificationModule)
+        write = partial(
+            write_model,
+            checkpoint=checkpoint,
+            model=pl_module.model,
+            splits=known_splits(checkpoint),
+            run_dir=self._outbox.run_dir,
+            about=replace(self.about, repo_id=self._repo_id()),
+        )
+        step = checkpoint["global_step"]
+        try:
+            self._newest = self._outbox.stage(write, step=step, destination=self.destination, message=message)
+        except Exception as error:  # a full disk, above all: the run goes on, and its checkpoints are its own
+            self._newest = None
+            rank_zero_warn(
+                f"PushToHub: {message}: the model could not be written to {self._outbox.folder} and is not pushed: "
+                f"{error}. Training goes on, and the next save is tried"
+            )
+            return
+        self._send()
+
+    def _send(self, *, check: bool = False) -> None:
+        """Start a process that pushes, unless one is at it, which looks for newer models itself."""
+        from huggingface_hub import get_token
+
+        if self._sender is not None and self._sender.poll() is None:
+            return
+        assert self._outbox is not None
+        command = [sys.executable, "-m", "ner_lightning", "push", str(self._outbox.run_dir.resolve())]
+        if check:
+            options = {"repo_id": self.destination.repo_id, "revision": self.destination.revision}
+            command += ["--check", *(f"--{name}={value}" for name, value in options.items() if value is not None)]
+            command += ["--private"] if self.destination.private else []
+        environment = dict(os.environ)
+        if token := get_token():  # in a notebook it may come from where another process cannot look
+            environment["HF_TOKEN"] = token
+        try:
+            with (self._outbox.folder / "push.log").open("ab") as log:
+                self._sender = subprocess.Popen(
+                    command,
+                    env=environment,
+                    stdin=subprocess.DEVNULL,
+                    stdout=log,
+                    stderr=log,
+                    start_new_session=True,  # Ctrl-C is for the run, which then gives the push its time
+                )
+        except OSError as error:  # no memory for a process, no room for a log
+            rank_zero_warn(f"PushToHub: no process can be started that pushes: {error}; {self._how_to_send()}")
+
+    def _hear(self) -> None:
+        """Warn of what failed since the last call."""
+        assert self._outbox is not None
+        records = self._outbox.records()
+        failures = [record for record in records[self._heard :] if record["event"] in ("failed", "stopped")]
+        self._heard = len(records)
+        if self._sender is not None and self._sender.poll() and not failures:
+            log = self._outbox.folder / "push.log"
+            last = log.read_text(encoding="utf-8", errors="replace").strip().rpartition("\n")[2]
+            rank_zero_warn(f"PushToHub: the process that pushes broke: {last} (see {log}); {self._how_to_send()}")
+        for record in failures:
+            if record["name"] is None:
+                what = f"{self.destination.repo_id} cannot be written to"
+            else:
+                what = f"{record['name']} could not be pushed to {self.destination.repo_id}"
+            rank_zero_warn(
+                f"PushToHub: {what}: {record['error']}. Training goes on and the next model that is saved is tried; "
+                f"nothing is lost: {self._how_to_send()}"
+            )
+
+    def _finish(self, trainer: Trainer, pl_module: LightningModule) -> bool:
+        """Stage what the end is to push and wait for it; says whether the Hub has the newest model."""
+        outbox = self._outbox
+        assert outbox is not None
+        self._stage_saved(trainer, pl_module)
+        with _interruptible():
+            try:
+                deadline = time.monotonic() + self.drain_timeout
+                self._wait(deadline)
+                if outbox.waiting():  # staged or failed since that process looked for the last time
+                    self._send()
+                    self._wait(deadline)
+            except KeyboardInterrupt:
+                rank_zero_warn("PushToHub: interrupted, the push is left")
+        if self._sender is not None and self._sender.poll() is None:
+            self._sender.kill()
+            self._sender.wait()
+            outbox.record("stopped", None, error=f"not finished within {self.drain_timeout:g} s")
+        self._hear()
+        pushed = [record for record in outbox.records() if record["event"] == "pushed"]
+        if pushed:
+            print(f"on the Hub  {pushed[-1]['message']}: {pushed[-1]['url']}")
+        if outbox.waiting():
+            rank_zero_warn(f"PushToHub: {outbox.waiting()[-1].message} is not on the Hub yet: {self._how_to_send()}")
+        self._outbox = self._sender = None
+        return bool(pushed) and pushed[-1]["name"] == self._newest
+
+    def _wait(self, deadline: float) -> None:
+        """Wait for the process that pushes, with a line of progress now and then."""
+        started = time.monotonic()
+        while self._sender is not None and self._sender.poll() is None and time.monotonic() < deadline:
+            try:
+                self._sender.wait(min(_PROGRESS, max(deadline - time.monotonic(), 0)))
+            except subprocess.TimeoutExpired:
+                seconds = time.monotonic() - started
+                print(
+                    f"pushing to {self.destination.repo_id}: {seconds:.0f} s of at most {self.drain_timeout:g} s; "
+                    "Ctrl-C leaves it for later",
+                    file=sys.stderr,
+                )
+
+    def _repo_id(self) -> str:
+        """With the namespace, once the process that pushes has found it out."""
+        assert self._outbox is not None
+        checked = [record["repo_id"] for record in self._outbox.records() if record["event"] == "checked"]
+        return checked[-1] if checked else self.destination.repo_id
+
+    def _how_to_send(self) -> str:
+        assert self._outbox is not None
+        return f"`python -m ner_lightning push {self._outbox.run_dir}` sends what waits"
+
+
+def _checkpoint(trainer: Trainer, *, best: bool) -> str | None:
+    """The file of the best model, or of the newest one; a run that was never validated has no best one."""
+    callbacks = [c for c in trainer.checkpoint_callbacks if isinstance(c, ModelCheckpoint)]
+    if best and (scored := [c.best_model_path for c in callbacks if c.monitor is not None and c.best_model_path]):
+        return scored[0]
+    saved = [Path(path) for c in callbacks for path in (c.best_model_path, c.last_model_path) if path]
+    newest = max((path for path in saved if path.is_file()), key=lambda path: path.stat().st_mtime_ns, default=None)
+    return None if newest is None else str(newest)
+
+
+def _at_start(trainer: Trainer, pl_module: LightningModule) -> dict[str, Any]:
+    """What a checkpoint would hold before the first step."""
+    data = trainer.datamodule  # type: ignore[attr-defined]
+    return {
+        "state_dict": pl_module.state_dict(),
+        "hyper_parameters": dict(pl_module.hparams),
+        "datamodule_hyper_parameters": dict(data.hparams) if data is not None else {},
+        "epoch": 0,
+        "global_step": 0,
+    }
+
+
+@contextmanager
+def _interruptible() -> Iterator[None]:
+    """Let Ctrl-C end the waiting: after the first one Lightning ignores it."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)

@@ -1,0 +1,367 @@
+"""Runs that push: the Hub gets what was saved, and whatever it does, the run is as it would be without it.
+
+The process that pushes is a real one, the client is the real one, the Hub is the fake one of `fake_hub.py`.
+"""
+
+import contextlib
+import errno
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from fake_hub import READ, WRITE, FakeHub
+from lightning.pytorch import Callback, LightningModule, Trainer
+from transformers import AutoModelForTokenClassification, AutoTokenizer
+
+import ner_lightning.hub as hub_module
+from ner_lightning import PushToHub, TokenClassificationDataModule, TokenClassificationModule
+from ner_lightning.__main__ import main
+from ner_lightning.checkpoints import read_checkpoint
+from ner_lightning.errors import InputError
+
+MODES = {"lfs": {}, "regular": {"lfs_ext": ()}, "xet": {"xet": True}}
+REPO = ("model", "user/ner")
+# pytest.warns looks for one of them, and gives the others back
+several_warnings = pytest.mark.filterwarnings("ignore:PushToHub")
+
+
+@pytest.fixture
+def fit(tmp_path, monkeypatch, conll_files, tiny_model):
+    """Fit the tiny model in an empty folder, by the command line; gives the exit code."""
+    monkeypatch.chdir(tmp_path)
+
+    def call(*args, epochs=2):
+        return main(["fit", *arguments(conll_files, tiny_model, epochs), *args])
+
+    return call
+
+
+def arguments(conll_files, tiny_model, epochs):
+    return [
+        *(f"--data.{split}_file={conll_files / f'{split}.conll'}" for split in ("train", "validation")),
+        f"--model.model_name_or_path={tiny_model}",
+        "--model.learning_rate=1e-2",
+        "--trainer.accelerator=cpu",
+        "--trainer.enable_progress_bar=false",
+        "--trainer.log_every_n_steps=1",
+        f"--trainer.max_epochs={epochs}",
+    ]
+
+
+def pushing(**options):
+    options = {"repo_id": "ner", **options}
+    flags = [f"--trainer.callbacks.{name}={json.dumps(value)}" for name, value in options.items()]
+    return ["--trainer.callbacks+=ner_lightning.PushToHub", *(flag.replace('"', "") for flag in flags)]
+
+
+@pytest.fixture
+def served(tmp_path_factory, monkeypatch):
+    """Start a fake Hub for the processes that push; this one stays offline."""
+    with contextlib.ExitStack() as stack:
+
+        def start(mode="lfs", token=WRITE):
+            fake = stack.enter_context(FakeHub(**MODES[mode]))
+            home = tmp_path_factory.mktemp("home")
+            for name, value in fake.env(home, token=token, xet=mode != "lfs").items():
+                monkeypatch.setenv(name, value)
+            return fake
+
+        yield start
+
+
+def titles(fake):
+    return [commit.title for commit in reversed(fake.repo(*REPO).log())][1:]  # the first is the Hub's own
+
+
+def journal(run="runs/version_0"):
+    return [json.loads(line) for line in Path(run, "hub/pushes.jsonl").read_text().splitlines()]
+
+
+def at_head(fake, tmp_path):
+    """The weights at the head of the repository, as transformers loads them."""
+    return loaded(fake.repo(*REPO).head(), tmp_path / "head")
+
+
+def loaded(tree, folder):
+    folder.mkdir(exist_ok=True)
+    for name, blob in tree.items():
+        (folder / name).write_bytes(blob.data)
+    AutoTokenizer.from_pretrained(folder)
+    return AutoModelForTokenClassification.from_pretrained(folder).state_dict()
+
+
+def saved(path):
+    state = read_checkpoint(path)["state_dict"].items()
+    return {name.removeprefix("model."): tensor for name, tensor in state}
+
+
+def same(weights, others):
+    return weights.keys() == others.keys() and all(torch.equal(weights[name], others[name]) for name in weights)
+
+
+class Keep(Callback):
+    """Keep the weights at the end of each epoch, and wait in each step until what was staged is pushed."""
+
+    weights: dict = {}  # noqa: RUF012
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        state = pl_module.model.state_dict()
+        self.weights[trainer.global_step] = {name: tensor.clone() for name, tensor in state.items()}
+
+    def on_train_batch_end(self, trainer: Trainer, *args: object) -> None:
+        sender = next(c for c in trainer.callbacks if isinstance(c, PushToHub))._sender
+        if sender is not None:
+            sender.wait()
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_each_epoch_is_a_commit_with_the_very_weights(mode, served, fit, tmp_path):
+    fake, Keep.weights = served(mode), {}
+    assert fit(*pushing(when="every"), f"--trainer.callbacks+={__name__}.Keep", epochs=3) == 0
+    commits = list(reversed(fake.repo(*REPO).log()))[1:]
+    assert [re.match(r"step \d+: val_f1 0\.\d{4}$", commit.title) is not None for commit in commits] == [True] * 3
+    for number, (commit, weights) in enumerate(zip(commits, Keep.weights.values(), strict=True)):
+        assert same(loaded(commit.tree, tmp_path / str(number)), weights)
+    assert [record["event"] for record in journal()].count("pushed") == 3
+    assert not [path for path in Path("runs/version_0/hub").iterdir() if path.is_dir()]
+
+
+def test_a_run_that_is_pushed_ends_with_the_weights_of_one_that_is_not(served, fit):
+    served()
+    assert fit() == 0
+    assert fit(*pushing(when="every", push_at_start=True)) == 0
+    assert same(saved("runs/version_0/checkpoints/last.ckpt"), saved("runs/version_1/checkpoints/last.ckpt"))
+
+
+@pytest.mark.parametrize(("when", "kind"), [("best", "best"), ("every", "last"), ("last", "last"), ("end", "best")])
+def test_the_head_of_the_branch_is_the_model_that_was_asked_for(when, kind, served, fit, tmp_path):
+    fake = served()
+    assert fit(*pushing(when=when), epochs=3) == 0
+    assert same(at_head(fake, tmp_path), saved(f"runs/version_0/checkpoints/{kind}.ckpt"))
+    if when in ("last", "end"):
+        assert len(titles(fake)) == 1
+
+
+def test_the_summary_says_where_the_model_is(served, fit, capsys):
+    fake = served()
+    assert fit(*pushing()) == 0
+    assert re.search(rf"on the Hub  step \d+: val_f1 [\d.]+: {fake.url}/user/ner/commit/\w+", capsys.readouterr().out)
+
+
+def test_the_model_can_be_pushed_before_training(served, fit, tmp_path):
+    fake = served()
+    assert fit(*pushing(push_at_start=True, when="end"), f"--trainer.callbacks+={__name__}.Keep") == 0
+    first = list(reversed(fake.repo(*REPO).log()))[1]
+    assert first.title == "before training"
+    loaded(first.tree, tmp_path / "first")
+    assert b"model-index" not in first.tree["README.md"].data
+
+
+def test_branch_and_visibility_are_those_that_were_asked_for(served, fit):
+    fake = served()
+    assert fit(*pushing(revision="trial", private=True)) == 0
+    assert fake.repo(*REPO).private
+    assert [path for path in fake.repo(*REPO).head("trial") if path == "model.safetensors"]
+    assert "model.safetensors" not in fake.repo(*REPO).head()
+
+
+@several_warnings
+def test_a_token_that_may_not_write_is_known_before_the_first_save(served, fit):
+    fake = served(token=READ)
+    fake.add_repo(*REPO)
+    with pytest.warns(UserWarning, match="ner cannot be written to: 403: the token has no right to write there"):
+        assert fit(*pushing(), f"--trainer.callbacks+={__name__}.Keep") == 0
+    assert titles(fake) == []
+    assert journal()[0]["event"] == "failed"
+
+
+@several_warnings
+def test_what_could_not_be_pushed_is_sent_later(served, fit, tmp_path, monkeypatch, capsys):
+    fake = served(token=READ)
+    fake.add_repo(*REPO)
+    with pytest.warns(UserWarning, match="is not on the Hub yet: `python -m ner_lightning push runs/version_0`"):
+        assert fit(*pushing()) == 0
+    again = [sys.executable, "-m", "ner_lightning", "push", "runs/version_0"]
+    monkeypatch.setenv("HF_TOKEN", WRITE)
+    told = subprocess.run(again, capture_output=True, text=True, check=True).stdout
+    assert re.match(r"pushed 0\d+-step-\d+ \(step \d+: val_f1 [\d.]+\): http", told)
+    assert same(at_head(fake, tmp_path), saved("runs/version_0/checkpoints/best.ckpt"))
+    told = subprocess.run(again, capture_output=True, text=True, check=True).stdout
+    assert re.match(r"nothing to send: the last push was http", told)
+
+
+@several_warnings
+def test_strict_fails_at_the_end_with_everything_saved(served, fit, capsys):
+    fake = served(token=READ)
+    fake.add_repo(*REPO)
+    with pytest.warns(UserWarning, match="is not on the Hub yet"):
+        assert fit(*pushing(strict=True)) == 1
+    out, err = capsys.readouterr()
+    assert "best        val_f1" in out
+    assert re.search(r"error: PushToHub: the model of this run is not on the Hub; everything is saved", err)
+    assert {path.name for path in Path("runs/version_0/checkpoints").iterdir()} == {"best.ckpt", "last.ckpt"}
+
+
+def test_a_full_disk_costs_the_push_and_nothing_else(served, fit, monkeypatch):
+    def full(*args, **kwargs):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    fake = served()
+    monkeypatch.setattr(hub_module, "write_model", full)
+    with pytest.warns(UserWarning, match="could not be written to .*No space left on device. Training goes on"):
+        assert fit(*pushing()) == 0
+    assert titles(fake) == []
+    assert {path.name for path in Path("runs/version_0/checkpoints").iterdir()} == {"best.ckpt", "last.ckpt"}
+    assert not [path for path in Path("runs/version_0/hub").iterdir() if path.is_dir()]
+
+
+class Fail(Callback):
+    """Fail in the middle of the third epoch."""
+
+    def on_train_batch_end(self, trainer: Trainer, *args: object) -> None:
+        if trainer.current_epoch == 2:
+            raise RuntimeError("out of luck")
+
+
+def test_after_an_exception_the_newest_model_is_pushed(served, fit, tmp_path):
+    fake = served()
+    with pytest.raises(RuntimeError, match="out of luck"):
+        fit(*pushing(when="last"), f"--trainer.callbacks+={__name__}.Fail", epochs=5)
+    assert same(at_head(fake, tmp_path), saved("runs/version_0/checkpoints/last.ckpt"))
+
+
+@several_warnings
+def test_a_hub_that_hangs_holds_the_end_up_for_the_time_that_it_is_given(served, fit):
+    fake = served()
+    fake.fail("*", "/api/", 0, times=99, delay=20)
+    started = time.monotonic()
+    with pytest.warns(UserWarning, match=r"(not finished within 1 s|is not on the Hub yet)"):
+        assert fit(*pushing(drain_timeout=1)) == 0
+    assert time.monotonic() - started < 15
+    assert journal()[-1]["event"] == "stopped"
+    assert len([path for path in Path("runs/version_0/hub").iterdir() if path.is_dir()]) == 1
+
+
+@several_warnings
+def test_a_broken_process_is_told_with_its_last_words(served, fit, monkeypatch, tmp_path):
+    served()
+    broken = tmp_path / "python"
+    broken.write_text("#!/bin/sh\necho 'no such module' >&2\nexit 1\n")
+    broken.chmod(0o755)
+    monkeypatch.setattr(sys, "executable", str(broken))
+    with pytest.warns(UserWarning, match="the process that pushes broke: no such module"):
+        assert fit(*pushing()) == 0
+
+
+@several_warnings
+def test_without_a_process_to_push_the_run_goes_on(served, fit, monkeypatch, tmp_path):
+    served()
+    monkeypatch.setattr(sys, "executable", str(tmp_path / "none"))
+    with pytest.warns(UserWarning, match="no process can be started that pushes: .*No such file"):
+        assert fit(*pushing()) == 0
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=["SIGINT", "SIGTERM"])
+def test_a_run_that_is_stopped_pushes_its_newest_model(number, served, tmp_path, conll_files, tiny_model, monkeypatch):
+    fake = served()
+    monkeypatch.chdir(tmp_path)
+    command = [sys.executable, "-m", "ner_lightning", "fit", *arguments(conll_files, tiny_model, 100_000)]
+    with subprocess.Popen([*command, *pushing(when="last")], stdout=subprocess.PIPE, text=True) as process:
+        while not list(tmp_path.glob("runs/version_0/checkpoints/last.ckpt")):
+            time.sleep(0.1)
+            assert process.poll() is None
+        process.send_signal(number)
+        out, _ = process.communicate(timeout=60)
+    assert "on the Hub  step" in out
+    assert same(at_head(fake, tmp_path), saved("runs/version_0/checkpoints/last.ckpt"))
+
+
+@pytest.mark.slow
+def test_of_two_processes_only_the_first_speaks(served, tmp_path, conll_files, tiny_model, monkeypatch):
+    fake = served()
+    monkeypatch.chdir(tmp_path)
+    command = [sys.executable, "-m", "ner_lightning", "fit", *arguments(conll_files, tiny_model, 2), *pushing()]
+    subprocess.run([*command, "--trainer.devices=2", "--trainer.strategy=ddp"], check=True, timeout=100)
+    assert [record["event"] for record in journal()].count("checked") == 1
+    assert len(titles(fake)) == [record["event"] for record in journal()].count("pushed") > 0
+    assert same(at_head(fake, tmp_path), saved("runs/version_0/checkpoints/best.ckpt"))
+
+
+@pytest.mark.slow
+def test_a_run_without_the_callback_can_be_pushed_too(served, fit, tmp_path):
+    fake = served()
+    assert fit() == 0
+    subprocess.run([sys.executable, "-m", "ner_lightning", "push", "runs/version_0", "--repo_id=ner"], check=True)
+    assert same(at_head(fake, tmp_path), saved("runs/version_0/checkpoints/best.ckpt"))
+    assert b'model="user/ner"' in fake.repo(*REPO).head()["README.md"].data
+
+
+@pytest.mark.slow
+def test_after_a_test_its_scores_are_pushed_into_the_card(served, fit, tmp_path, conll_files):
+    fake = served()
+    assert fit(*pushing(license="mit")) == 0
+    assert b"test.conll" not in fake.repo(*REPO).head()["README.md"].data
+    assert main(["test", "--trainer.accelerator=cpu", f"--data.test_file={conll_files / 'test.conll'}"]) == 0
+    subprocess.run([sys.executable, "-m", "ner_lightning", "push", "runs/version_0", "--repo_id=ner"], check=True)
+    card = fake.repo(*REPO).head()["README.md"].data
+    assert b"test.conll" in card
+    assert b"license: mit" in card
+
+
+def test_in_a_notebook_it_needs_no_command_line(served, conll_files, tiny_model, tmp_path, monkeypatch):
+    fake = served()
+    monkeypatch.chdir(tmp_path)
+    data = TokenClassificationDataModule(
+        train_file=str(conll_files / "train.conll"),
+        validation_file=str(conll_files / "validation.conll"),
+        model_name_or_path=str(tiny_model),
+    )
+    model = TokenClassificationModule(str(tiny_model), labels=data.labels)
+    options = {"accelerator": "cpu", "enable_progress_bar": False, "logger": False, "max_epochs": 1}
+    Trainer(callbacks=[PushToHub("ner")], **options).fit(model, data)
+    assert same(at_head(fake, tmp_path), model.model.state_dict())
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"repo_id": "a/b/c"}, "repo_id='a/b/c' is no id of a repository"),
+        ({"repo_id": "ner", "drain_timeout": -1}, "drain_timeout=-1: give a number of seconds from 0"),
+    ],
+)
+def test_an_option_out_of_its_range_is_named(options, message):
+    with pytest.raises(InputError, match=re.escape(message)):
+        PushToHub(**options)
+
+
+def test_another_module_is_refused():
+    with pytest.raises(InputError, match="expected a TokenClassificationModule, found LightningModule"):
+        PushToHub("ner").setup(Trainer(accelerator="cpu", logger=False), LightningModule(), "fit")
+
+
+def test_a_model_in_parts_is_refused(tiny_model):
+    model = TokenClassificationModule(str(tiny_model), labels=["O", "B-PER"])
+    trainer = Trainer(accelerator="cpu", logger=False)
+    trainer.strategy.__class__ = type("FSDPStrategy", (trainer.strategy.__class__.__mro__[1],), {})
+    with pytest.raises(InputError, match="with FSDPStrategy each process holds a part of the model"):
+        PushToHub("ner").setup(trainer, model, "fit")
+
+
+def test_no_argument_takes_a_token(fit, capsys):
+    with pytest.raises(SystemExit):
+        fit(*pushing(token="hf_" + "x" * 30))
+    assert "token" in capsys.readouterr().err
+
+
+def test_what_looks_like_a_token_is_refused_before_it_is_saved(fit, capsys):
+    assert fit(*pushing(license="hf_" + "x" * 30)) == 1
+    assert "an option holds what looks like a token of the Hub" in capsys.readouterr().err
+    assert not os.path.exists("runs")
