@@ -11,6 +11,7 @@ import torch
 from lightning.pytorch import LightningModule
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
+from torch.nn import functional
 
 from ner_lightning.errors import InputError
 from ner_lightning.metrics import EntityScore
@@ -38,6 +39,8 @@ class TokenClassificationModule(LightningModule):
         gradient_checkpointing: Recompute activations in the backward pass: less memory, about a third slower.
         freeze_embeddings: Do not train the embeddings.
         freeze_layers: Do not train this many of the lowest layers, nor the embeddings below them.
+        subword_weight: Weight in the training loss of a word's further sub-words, with `--data.label_all_tokens`; the
+            first, which is scored, has 1. A little is enough for `transformers.pipeline`, which reads all of them.
         score_mode: `default` reads ill-formed tag sequences as conlleval does; `strict` counts well-formed IOB2 only.
 
     Raises:
@@ -58,6 +61,7 @@ class TokenClassificationModule(LightningModule):
         gradient_checkpointing: bool = False,
         freeze_embeddings: bool = False,
         freeze_layers: int = 0,
+        subword_weight: float = 0.1,
         score_mode: Literal["default", "strict"] = "default",
     ) -> None:
         super().__init__()
@@ -68,6 +72,7 @@ class TokenClassificationModule(LightningModule):
             ("learning_rate", learning_rate),
             ("head_learning_rate", head_learning_rate),
             ("weight_decay", weight_decay),
+            ("subword_weight", subword_weight),
         ):
             if value is not None and not 0 <= value < math.inf:
                 raise InputError(f"--model.{option}={value}: give a number from 0")
@@ -77,6 +82,7 @@ class TokenClassificationModule(LightningModule):
         self.head_learning_rate = learning_rate if head_learning_rate is None else head_learning_rate
         self.weight_decay = weight_decay
         self.warmup_ratio = warmup_ratio
+        self.subword_weight = subword_weight
         self.model = load_token_classifier(
             model_name_or_path, labels=labels, pretrained=pretrained, revision=model_revision
         )
@@ -94,10 +100,13 @@ class TokenClassificationModule(LightningModule):
             batch: As `encoding.Collator` makes it; only what the transformer takes is handed on.
 
         Returns:
-            The model's output: `loss` where there are labels to learn, `logits` (windows, length, labels).
+            The model's output: `logits` (windows, length, labels) and `loss`, which is of no meaning where there are no
+            labels to learn.
         """
         # no token_type_ids: a window is one segment, which is what every model assumes without them
-        return self.model(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"], labels=batch["labels"])
+        output = self.model(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"])
+        output.loss = self._loss(batch, output.logits)
+        return output
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Loss of a batch."""
@@ -183,15 +192,23 @@ class TokenClassificationModule(LightningModule):
             )
 
     def _score(self, batch: Batch, score: EntityScore, stage: str) -> None:
-        output = self(batch)
-        word_index, predictions, _ = self._words(batch, output.logits)
+        word_index, predictions, logits = self._words(batch, self(batch).logits)
         scored = batch["word_index"] >= 0  # (windows, length)
         sentences = batch["sentence_index"][:, None].expand_as(scored)
-        score.update(word_index, predictions, batch["labels"][scored], sentences[scored], batch["num_words"])
-        # weighted by what it is a mean of, so that the loss of the split does not depend on its
-        # batches; on several processes a batch that two of them have counts twice, in the loss and not in the scores
-        learnt = int((batch["labels"] >= 0).sum())  # words, or with label_all_tokens their sub-words
-        self.log(f"{stage}_loss", output.loss, batch_size=learnt, on_epoch=True, sync_dist=True)
+        targets = batch["labels"][scored]
+        score.update(word_index, predictions, targets, sentences[scored], batch["num_words"])
+        # of words alone, weighted by their number: the loss of a split depends neither on its batches nor on how its
+        # sub-words are trained; on several processes a batch that two of them have counts twice, here and in no score
+        loss = functional.cross_entropy(logits.float(), targets)
+        self.log(f"{stage}_loss", loss, batch_size=len(targets), on_epoch=True, sync_dist=True)
+
+    def _loss(self, batch: Batch, logits: Tensor) -> Tensor:
+        """Mean cross entropy over labelled sub-words, of which the first of a word has weight 1."""
+        labels = batch["labels"].flatten()  # (windows * length,)
+        losses = functional.cross_entropy(logits.flatten(0, 1).float(), labels, reduction="none")  # 0 without a label
+        weights = torch.where(batch["word_index"].flatten() >= 0, 1.0, self.subword_weight) * (labels >= 0)
+        loss: Tensor = (losses * weights).sum() / weights.sum()
+        return loss
 
     def _words(self, batch: Batch, logits: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """The decoding of every stage: the best label at the first sub-word of each word that is scored here.

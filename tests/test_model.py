@@ -5,7 +5,6 @@ import math
 import os
 import subprocess
 import sys
-from itertools import chain
 from pathlib import Path
 
 import pytest
@@ -103,6 +102,26 @@ def test_the_loss_falls_over_repeated_steps(make_model, batch):
         loss.backward()
         optimizer.step()
     assert losses[-1] < 0.8 * losses[0]
+
+
+@pytest.mark.parametrize("weight", [0.0, 0.1, 1.0])
+def test_further_sub_words_are_learnt_with_their_weight(make_model, batch, weight):
+    model = make_model(subword_weight=weight).eval()
+    total = weights = 0.0
+    logits = model(batch).logits
+    for window in range(len(batch["labels"])):
+        for place, label in enumerate(batch["labels"][window].tolist()):
+            if label >= 0:
+                own = 1.0 if batch["word_index"][window, place] >= 0 else weight
+                total -= own * float(logits[window, place].detach().log_softmax(-1)[label])
+                weights += own
+    assert model(batch).loss.item() == pytest.approx(total / weights, rel=1e-5)
+
+
+def test_with_all_weights_one_the_loss_is_that_of_transformers(make_model, batch):
+    model = make_model(subword_weight=1.0).eval()
+    inputs = {name: batch[name] for name in ("input_ids", "attention_mask", "labels")}
+    assert model(batch).loss.item() == pytest.approx(model.model(**inputs).loss.item(), rel=1e-6)
 
 
 def test_fit_learns_by_heart(make_model, make_data, make_trainer, conll_files):
@@ -310,13 +329,14 @@ def test_the_loss_is_the_mean_over_words(scores_of, make_data, fitted):
     model = TokenClassificationModule.load_from_checkpoint(fitted).eval()
     total, words = 0.0, 0
     for batch in make_data(eval_batch_size=1).val_dataloader():
-        learnt = batch["labels"] >= 0
+        learnt = batch["word_index"] >= 0
         with torch.no_grad():
             logits = model(batch).logits
         total += float(torch.nn.functional.cross_entropy(logits[learnt], batch["labels"][learnt], reduction="sum"))
         words += int(learnt.sum())
     assert words == 12
     assert scores_of()["val_loss"] == pytest.approx(total / words, rel=1e-5)
+    assert scores_of(label_all_tokens=False)["val_loss"] == pytest.approx(total / words, rel=1e-5)
 
 
 @pytest.mark.parametrize("limit", [1, 0.5])
@@ -360,10 +380,34 @@ def test_validate_does_not_go_without_validation(make_model, make_data, make_tra
 
 def test_predictions_say_which_word_they_are_of(make_model, make_data, make_trainer, conll_files):
     data = make_data(predict_file=str(conll_files / "test.conll"), eval_batch_size=1, max_seq_length=16)
-    pairs = make_trainer().predict(make_model(), data)
-    words = list(chain.from_iterable(word_index.tolist() for word_index, _ in pairs))
-    assert sorted(words) == list(range(11))
-    assert all(label_ids.shape == word_index.shape for word_index, label_ids in pairs)
+    ((word_index, label_ids, scores),) = make_trainer().predict(make_model(), data)  # one chunk
+    assert sorted(word_index.tolist()) == list(range(11))
+    assert label_ids.shape == scores.shape == word_index.shape
+
+
+@pytest.mark.parametrize("precision", ["32-true", "bf16-mixed", "bf16-true"])
+def test_scores_are_probabilities_in_float32(make_model, make_data, make_trainer, conll_files, precision):
+    data = make_data(predict_file=str(conll_files / "test.conll"))
+    ((_, _, scores),) = make_trainer(precision=precision).predict(make_model(), data)
+    assert scores.dtype == torch.float32
+    assert ((scores >= 1 / len(LABELS) - 1e-6) & (scores <= 1)).all()
+
+
+def test_predictions_are_the_labels_that_are_scored(make_model, make_data, make_trainer, conll_files):
+    path = str(conll_files / "test.conll")
+    data, model = make_data(test_file=path, predict_file=path, max_seq_length=16), make_model()
+    ((word_index, label_ids, _),) = make_trainer().predict(model, data)
+    gold = {}
+    for batch in data.test_dataloader():
+        scored = batch["word_index"] >= 0
+        gold |= dict(zip(batch["word_index"][scored].tolist(), batch["labels"][scored].tolist(), strict=True))
+    right = [gold[word] == label for word, label in zip(word_index.tolist(), label_ids.tolist(), strict=True)]
+    assert make_trainer().test(model, data, verbose=False)[0]["test_accuracy"] == pytest.approx(sum(right) / 11)
+
+
+def test_a_chunk_without_words_has_no_predictions(make_model):
+    word_index, label_ids, scores = make_model().predict_step((None, []), 0)
+    assert len(word_index) == len(label_ids) == len(scores) == 0
 
 
 # what its checkpoints hold
@@ -442,14 +486,16 @@ import json, os, sys, warnings
 from pathlib import Path
 import torch
 from lightning.pytorch import Trainer
+from ner_lightning import predict_file
 from ner_lightning.data import TokenClassificationDataModule
 from ner_lightning.model import TokenClassificationModule
 from ner_lightning.prediction import PredictionWriter
 
 warnings.simplefilter("ignore")
+predict_file._ROWS = 2
 checkpoint, files, model, out = sys.argv[1:]
 data = TokenClassificationDataModule(
-    test_file=files + "/train.conll", train_file=files + "/train.conll", predict_file=files + "/test.conll",
+    test_file=files + "/train.conll", train_file=files + "/train.conll", predict_file=files + "/train.conll",
     model_name_or_path=model, eval_batch_size=1, max_seq_length=16,
 )
 trainer = Trainer(
@@ -464,9 +510,12 @@ Path(out, f"{trainer.global_rank}.json").write_text(json.dumps([trainer.world_si
 
 @pytest.mark.slow
 def test_two_processes_score_and_label_what_one_does(
-    make_data, make_trainer, fitted, conll_files, tiny_model, tmp_path
+    make_data, make_trainer, fitted, conll_files, tiny_model, tmp_path, monkeypatch
 ):
+    from ner_lightning import predict_file
     from ner_lightning.prediction import PredictionWriter
+
+    monkeypatch.setattr(predict_file, "_ROWS", 2)
 
     script, out = tmp_path / "script.py", tmp_path / "two"
     script.write_text(SCRIPT)
@@ -477,7 +526,7 @@ def test_two_processes_score_and_label_what_one_does(
     data = make_data(
         test_file=str(conll_files / "train.conll"),
         validation_file=None,
-        predict_file=str(conll_files / "test.conll"),
+        predict_file=str(conll_files / "train.conll"),
         eval_batch_size=1,
         max_seq_length=16,
     )
@@ -491,3 +540,4 @@ def test_two_processes_score_and_label_what_one_does(
         assert {**scores, "test_loss": 0} == {**alone, "test_loss": 0}
         assert not math.isnan(scores["test_loss"])
     assert (out / "predictions.conll").read_bytes() == (tmp_path / "predictions.conll").read_bytes()
+    assert sorted(path.name for path in out.iterdir()) == ["0.json", "1.json", "predictions.conll"]
