@@ -116,7 +116,7 @@ class Repo:
 class Fault:
     method: str
     regex: re.Pattern
-    status: int | None  # None -> drop the connection
+    status: int | None
     times: int
     headers: dict
     body: bytes
@@ -143,6 +143,7 @@ class FakeHub:
         self.lock = threading.RLock()
         self.log_bodies = log_bodies
         self.conns: set[socket.socket] = set()
+        self.closing = threading.Event()  # ends all delays
         handler = type("H", (_Handler,), {"hub": self})
         self.server = ThreadingHTTPServer(("127.0.0.1", port), handler)
         self.server.daemon_threads = True
@@ -150,11 +151,12 @@ class FakeHub:
 
     # -- lifecycle / test helpers
     def __enter__(self):
-        self.thread = threading.Thread(target=self.server.serve_forever, args=(0.05,), daemon=True)
+        self.thread = threading.Thread(target=self.server.serve_forever, args=(0.01,), daemon=True)
         self.thread.start()
         return self
 
     def __exit__(self, *a):
+        self.closing.set()
         self.server.shutdown()
         self.server.server_close()
         # the client keeps connections alive: without this a "stopped" hub still answers
@@ -179,8 +181,9 @@ class FakeHub:
     def fail(self, method, path_regex, status, times=1, headers=None, body=b"", delay=0.0, after=False):
         """Let the next `times` matching requests fail.
 
-        A status of None resets the connection, 0 only delays; `after` applies the request, then loses the
-        answer.
+        A status of None resets the connection, -1 does so in the middle of the request, 0 only delays; `after`
+        applies the request, waits then, and loses the answer. A `Content-Length` longer than the body breaks off in
+        the middle of it.
         """
         b = body.encode() if isinstance(body, str) else body
         self.faults.append(Fault(method, re.compile(path_regex), status, times, headers or {}, b, delay, after))
@@ -213,6 +216,7 @@ class _Handler(BaseHTTPRequestHandler):
     hub: FakeHub
     protocol_version = "HTTP/1.1"
     server_version = "fake-hub"
+    disable_nagle_algorithm = True  # head and body of an answer are two writes: 40 ms each otherwise
 
     def log_message(self, *a):
         pass
@@ -225,6 +229,12 @@ class _Handler(BaseHTTPRequestHandler):
         self.hub.conns.discard(self.connection)
         with contextlib.suppress(OSError):
             super().finish()
+
+    def _reset(self):
+        self.close_connection = True
+        # RST instead of FIN
+        self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        self.connection.close()
 
     # -- plumbing -------------------------------------------------------------------------------------------
     def _body(self):
@@ -257,30 +267,32 @@ class _Handler(BaseHTTPRequestHandler):
         self.end_headers()
         if self.command != "HEAD":
             self.wfile.write(body)
+            if int(n) > len(body):  # a fault announced more than there is
+                self.wfile.flush()
+                self._reset()
 
     def _handle(self):
         hub = self.hub
         u = urlsplit(self.path)
         self.raw_path, self.query = u.path, parse_qs(u.query)
-        body = self._body()
-        rec = {
-            "method": self.command,
-            "path": self.path,
-            "status": 0,
-            "headers": dict(self.headers),
-            "n": len(body),
-        }
-        if hub.log_bodies:
-            rec["body"] = body
+        rec = {"method": self.command, "path": self.path, "status": 0, "headers": dict(self.headers)}
         with hub.lock:
             hub.requests.append(rec)
             due = (f for f in hub.faults if f.times and f.method in (self.command, "*"))
             fault = next((f for f in due if f.regex.search(self.path)), None)
             if fault:
                 fault.times -= 1
+        if fault and fault.status == -1:
+            rec["status"] = -1
+            self.rfile.read(int(self.headers.get("Content-Length") or 0) // 2)
+            self._reset()
+            return
+        body = self._body()
+        if hub.log_bodies:
+            rec["body"] = body
         self._pending = None
-        if fault and fault.delay:
-            time.sleep(fault.delay)
+        if fault and not fault.after:
+            hub.closing.wait(fault.delay)
         if fault is None or fault.after or fault.status == 0:
             try:
                 with hub.lock:
@@ -296,12 +308,11 @@ class _Handler(BaseHTTPRequestHandler):
                 traceback.print_exc()
                 self.reply(418, {"error": f"fake_hub bug: {e!r}"})
         if fault:
+            if fault.after:
+                hub.closing.wait(fault.delay)
             if fault.status is None:
                 rec["status"] = -1
-                self.close_connection = True
-                # RST instead of FIN
-                self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-                self.connection.close()
+                self._reset()
                 return
             if fault.status:
                 self.reply(fault.status, fault.body, fault.headers, fault.headers.get("Content-Type", "text/plain"))

@@ -1,0 +1,204 @@
+"""Models of a run that wait to be pushed: the `hub` folder of the run, and the journal of what became of each.
+
+A model is staged whole or not at all, under a number that says its age; once it is there, nothing in it changes. The
+process that trains puts in, the one that pushes takes out, and renaming a folder decides between them. It knows nothing
+of the network, nor of what a model is.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+
+from ner_lightning.errors import InputError
+
+_SENDING = ".sending"  # suffix of the folder that is being pushed
+_PARTIAL = ".partial"  # suffix of a folder that is being written or removed
+
+
+@dataclass(frozen=True)
+class Destination:
+    """Where a model goes.
+
+    Args:
+        repo_id: Hub id; without a namespace the one of the account is taken.
+        revision: Branch, made where it is not there; by default `main`.
+        private: Whether a repository that is made is private; by default as the account says.
+    """
+
+    repo_id: str
+    revision: str | None = None
+    private: bool | None = None
+
+
+@dataclass(frozen=True)
+class Staged:
+    """A model in the outbox.
+
+    Args:
+        folder: Its folder in the outbox.
+        name: Number and step.
+        destination: Where it goes.
+        message: Of the commit.
+    """
+
+    folder: Path
+    name: str
+    destination: Destination
+    message: str
+
+    @property
+    def model(self) -> Path:
+        """The folder that is pushed."""
+        return self.folder / "model"
+
+
+class Outbox:
+    """The `hub` folder of a run.
+
+    Args:
+        run_dir: Folder of the run.
+    """
+
+    def __init__(self, run_dir: str | Path) -> None:
+        self.run_dir = Path(run_dir)
+        self.folder = self.run_dir / "hub"
+        self.journal = self.folder / "pushes.jsonl"
+
+    def stage(self, write: Callable[[Path], None], *, step: int, destination: Destination, message: str) -> str:
+        """Put a model in; older ones that wait give way to it, except one that is being pushed.
+
+        Args:
+            write: Writes the model into the empty folder that it is given.
+            step: Optimizer steps that the model has seen.
+            destination: Where it is to go.
+            message: Message of the commit.
+
+        Returns:
+            The name under which the journal speaks of it.
+        """
+        self.folder.mkdir(parents=True, exist_ok=True)
+        numbers = (re.match(r"\d+(?=-step-)", name) for name in self._names())
+        name = f"{1 + max((int(number[0]) for number in numbers if number), default=0):06}-step-{step}"
+        partial = self.folder / (name + _PARTIAL)
+        partial.mkdir()
+        try:
+            (partial / "model").mkdir()
+            write(partial / "model")
+            (partial / "push.json").write_text(json.dumps({**vars(destination), "message": message}))
+            partial.rename(self.folder / name)
+        except BaseException:
+            shutil.rmtree(partial, ignore_errors=True)
+            raise
+        self.record("staged", name, message=message)
+        for older in self.waiting():
+            if older.name < name and not older.folder.name.endswith(_SENDING):
+                self.replace(older, by=name)
+        return name
+
+    def waiting(self) -> list[Staged]:
+        """The models that are not pushed yet, oldest first; the one that is being pushed too."""
+        if not self.folder.is_dir():
+            return []
+        staged = []
+        for folder in sorted(self.folder.iterdir()):
+            if folder.is_dir() and folder.suffix != _PARTIAL:
+                try:
+                    note = json.loads((folder / "push.json").read_text(encoding="utf-8"))
+                except (OSError, ValueError):  # taken out at this very moment, or no folder of ours
+                    continue
+                message = note.pop("message")
+                staged.append(Staged(folder, folder.name.removesuffix(_SENDING), Destination(**note), message))
+        return staged
+
+    @contextmanager
+    def sender(self) -> Iterator[None]:
+        """Be the one process that pushes; a process that died holds nothing.
+
+        Raises:
+            InputError: Another process pushes at the moment.
+        """
+        self.folder.mkdir(parents=True, exist_ok=True)
+        try:
+            with FileLock(self.folder / ".lock", timeout=0):
+                yield
+        except Timeout as error:
+            raise InputError(f"{self.run_dir}: another process pushes from this run at the moment") from error
+
+    def take(self) -> Staged | None:
+        """Take the newest model, to push it; older ones give way. For the sender alone."""
+        while waiting := self.waiting():
+            newest = waiting[-1]
+            sending = self.folder / (newest.name + _SENDING)
+            try:
+                newest.folder.rename(sending)
+            except FileNotFoundError:  # a newer one has replaced it since
+                continue
+            for older in waiting[:-1]:
+                self.replace(older, by=newest.name)
+            return Staged(sending, newest.name, newest.destination, newest.message)
+        return None
+
+    def put_back(self, staged: Staged) -> None:
+        """Leave a model that could not be pushed for later."""
+        staged.folder.rename(self.folder / staged.name)
+
+    def replace(self, staged: Staged, *, by: str) -> None:
+        """Remove a model that a newer one makes needless."""
+        if self._remove(staged):
+            self.record("replaced", staged.name, by=by)
+
+    def finish(self, staged: Staged, *, commit: str, url: str) -> None:
+        """Note that a model is on the Hub, and remove it here."""
+        self.record("pushed", staged.name, message=staged.message, commit=commit, url=url)
+        self._remove(staged)
+
+    def record(self, event: str, name: str | None = None, **facts: Any) -> None:
+        """Add a line to the journal.
+
+        Args:
+            event: `checked`, `staged`, `started`, `retry`, `failed`, `pushed` or `replaced`.
+            name: Of the model; none where it is about the repository.
+            **facts: What else there is to know.
+        """
+        time = datetime.now(UTC).isoformat(timespec="seconds")
+        line = json.dumps({"time": time, "event": event, "name": name, **facts})
+        with self.journal.open("ab+") as file:
+            if file.tell() and not self.journal.read_bytes().endswith(b"\n"):
+                line = "\n" + line  # what was cut short by a crash spoils no other line
+            file.write(line.encode() + b"\n")  # short enough to be written at once
+
+    def records(self) -> list[dict[str, Any]]:
+        """The journal; a line that was cut short by a crash is left out."""
+        if not self.journal.is_file():
+            return []
+        records = []
+        for line in self.journal.read_text(encoding="utf-8", errors="replace").splitlines():
+            try:
+                records.append(json.loads(line))
+            except json.JSONDecodeError:
+                continue
+        return records
+
+    def _names(self) -> list[str]:
+        """Of all models, also of those that are gone: a number is given once."""
+        folders = [path.name for path in self.folder.iterdir() if path.is_dir()]
+        return folders + [record["name"] for record in self.records() if record["name"]]
+
+    def _remove(self, staged: Staged) -> bool:
+        gone = self.folder / (staged.name + _PARTIAL)
+        try:
+            staged.folder.rename(gone)
+        except FileNotFoundError:  # the other process was faster
+            return False
+        shutil.rmtree(gone, ignore_errors=True)
+        return True

@@ -1,0 +1,297 @@
+"""Send what waits in the outbox of a run to the Hugging Face Hub: `python -m ner_lightning push RUN_DIR`.
+
+A process of its own, also while a run goes on: a Hub that hangs, a signal or the end of the run cannot tear a push, nor
+can a push slow or end the run. It knows nothing of training, and imports neither torch nor Lightning. No token is taken
+from anywhere but where the Hub client itself looks (`HF_TOKEN`, `hf auth login`).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+import time
+from collections.abc import Callable
+from pathlib import Path
+from textwrap import shorten
+from typing import TYPE_CHECKING, TypeVar
+
+from ner_lightning.errors import InputError
+from ner_lightning.outbox import Destination, Outbox, Staged
+
+if TYPE_CHECKING:
+    from httpx2 import Client, Request, Response
+    from huggingface_hub import HfApi
+    from huggingface_hub.hf_api import RepoFile
+
+T = TypeVar("T")
+
+_CONNECT, _READ = 10, 60  # seconds
+_ATTEMPTS = 5
+_LONGEST_WAIT = 60  # seconds between two attempts, whatever the Hub asks for
+_PASSING = {408, 429, 500, 502, 503, 504}  # answers of a Hub that may well be better in a moment
+# left over from another model, these would be loaded with this one
+_STALE = re.compile(r"[^/]*\.safetensors(\.index\.json)?|pytorch_model[^/]*\.bin(\.index\.json)?")
+
+
+def push(run_dir: str | Path, *, check: Destination | None = None, say: Callable[[str], None] = print) -> bool:
+    """Send the newest model that waits in the outbox of a run, and those that are staged meanwhile.
+
+    Passing failures (no connection, time-outs, 408, 429, 5xx) are tried again with growing pauses. A push that did
+    arrive, whatever the answer was, makes no second commit. What cannot be pushed stays for the next call.
+
+    Args:
+        run_dir: Folder of the run.
+        check: First make this repository and prove that it can be written to.
+        say: Is told what was done, in sentences.
+
+    Returns:
+        Whether nothing waits any more.
+
+    Raises:
+        InputError: The folder is not one of a run that pushes, or another process pushes from it.
+    """
+    _limit_waiting()
+    outbox = Outbox(run_dir)
+    if check is None and not outbox.journal.is_file() and not outbox.waiting():
+        raise InputError(f"{run_dir}: no pushes in this folder (no hub/pushes.jsonl); give the folder of a run")
+    with outbox.sender():
+        if check is not None and not _check(outbox, check, say):
+            return False
+        tried = None
+        # what failed is not tried again at once, but something newer is
+        while (waiting := outbox.waiting()) and waiting[-1].name != tried and (staged := outbox.take()) is not None:
+            tried = staged.name
+            _push(outbox, staged, say)
+    if tried is None and check is None:
+        pushed = [record["url"] for record in outbox.records() if record["event"] == "pushed"]
+        say(f"nothing to send: {f'the last push was {pushed[-1]}' if pushed else 'nothing was ever staged'}")
+    return not outbox.waiting()
+
+
+def full_id(repo_id: str) -> str:
+    """An id with its namespace, by default that of the account.
+
+    Args:
+        repo_id: Hub id, with or without a namespace.
+
+    Raises:
+        InputError: The Hub does not tell whose account it is.
+    """
+    from huggingface_hub import HfApi
+
+    _limit_waiting()
+    try:
+        return repo_id if "/" in repo_id else f"{HfApi().whoami()['name']}/{repo_id}"
+    except Exception as error:
+        reason = _reason(error)
+        raise InputError(f"--repo_id={repo_id}: give it with its namespace (you/{repo_id}): {reason}") from error
+
+
+def _check(outbox: Outbox, destination: Destination, say: Callable[[str], None]) -> bool:
+    from huggingface_hub import CommitOperationAdd, HfApi
+
+    def prove() -> str:
+        api = HfApi()
+        repo_id, _ = _head(api, destination)
+        # asks how a file would be sent, which takes the right to write, and sends none
+        sample = CommitOperationAdd(path_in_repo="README.md", path_or_fileobj=b"-")
+        api.preupload_lfs_files(repo_id, [sample], revision=destination.revision)
+        return repo_id
+
+    try:
+        repo_id = _persist(prove, outbox, None, say)
+    except Exception as error:
+        outbox.record("failed", None, error=_reason(error))
+        say(f"{destination.repo_id} cannot be written to: {_reason(error)}")
+        return False
+    outbox.record("checked", None, repo_id=repo_id)
+    return True
+
+
+def _push(outbox: Outbox, staged: Staged, say: Callable[[str], None]) -> None:
+    from huggingface_hub import HfApi
+
+    outbox.record("started", staged.name)
+    try:
+        commit, url = _persist(lambda: _upload(HfApi(), staged), outbox, staged, say)
+    except _Newer:
+        outbox.put_back(staged)  # where the newer one replaces it
+    except Exception as error:
+        outbox.put_back(staged)
+        outbox.record("failed", staged.name, error=_reason(error))
+        say(f"{staged.name} ({staged.message}) could not be pushed to {staged.destination.repo_id}: {_reason(error)}")
+    else:
+        outbox.finish(staged, commit=commit, url=url)
+        say(f"pushed {staged.name} ({staged.message}): {url}")
+
+
+class _Newer(Exception):
+    """A newer model waits: the pause is over, and this one is not needed."""
+
+
+def _persist(action: Callable[[], T], outbox: Outbox, staged: Staged | None, say: Callable[[str], None]) -> T:
+    """Do it, again after passing failures."""
+    for attempt in range(1, _ATTEMPTS + 1):
+        try:
+            return action()
+        except Exception as error:
+            if attempt == _ATTEMPTS or not _passes(error):
+                raise
+            wait = _wait(error, attempt)
+            outbox.record("retry", staged.name if staged else None, error=_reason(error), wait=wait)
+            say(f"{_reason(error)}; trying again in {wait:.0f} s")
+            time.sleep(wait)
+            if staged is not None and outbox.waiting()[-1].name > staged.name:
+                raise _Newer from error
+    raise AssertionError
+
+
+def _upload(api: HfApi, staged: Staged) -> tuple[str, str]:
+    """Commit the folder; gives the commit and its address."""
+    from huggingface_hub import CommitOperationAdd, CommitOperationDelete
+
+    revision = staged.destination.revision
+    repo_id, head = _head(api, staged.destination)
+    files = {path.relative_to(staged.model).as_posix(): path for path in staged.model.rglob("*") if path.is_file()}
+    try:
+        # not `upload_folder`, which makes several commits of many files, or after a long wait, and repeats them itself
+        stale = [path for path in api.list_repo_files(repo_id, revision=head) if _STALE.fullmatch(path)]
+        done = api.create_commit(
+            repo_id,
+            [
+                *(CommitOperationDelete(path) for path in stale if path not in files),
+                *(CommitOperationAdd(name, path) for name, path in sorted(files.items())),
+            ],
+            commit_message=staged.message,
+            revision=revision,
+            parent_commit=head,  # whatever arrives late or twice, upon this one it is made but once
+        )
+    except Exception as error:
+        commit = _arrived(api, repo_id, revision, files)
+        if commit is not None:
+            return commit, f"{api.endpoint}/{repo_id}/commit/{commit}"
+        if type(error) is RuntimeError and isinstance(error.__cause__, Exception):
+            raise error.__cause__ from None  # the client wraps whatever befell an LFS file
+        raise
+    return done.oid, done.commit_url
+
+
+def _head(api: HfApi, destination: Destination) -> tuple[str, str]:
+    """Full id of the repository and newest commit of the branch, both made where they are not there."""
+    from huggingface_hub.errors import HfHubHTTPError
+
+    repo_id, revision = destination.repo_id, destination.revision
+    try:
+        if "/" not in repo_id:
+            repo_id = f"{api.whoami()['name']}/{repo_id}"
+        return repo_id, str(api.model_info(repo_id, revision=revision).sha)
+    except HfHubHTTPError as error:
+        if error.response.status_code != 404:
+            raise
+    repo_id = api.create_repo(repo_id, private=destination.private, exist_ok=True).repo_id
+    if revision is not None:
+        api.create_branch(repo_id, branch=revision, exist_ok=True)
+    return repo_id, str(api.model_info(repo_id, revision=revision).sha)
+
+
+def _arrived(api: HfApi, repo_id: str, revision: str | None, files: dict[str, Path]) -> str | None:
+    """The commit at the head of the branch, if these files are in it."""
+    from huggingface_hub.hf_api import RepoFile
+
+    try:
+        head = str(api.model_info(repo_id, revision=revision).sha)
+        entries = api.list_repo_tree(repo_id, revision=head, recursive=True)
+        remote = {entry.path: entry for entry in entries if isinstance(entry, RepoFile)}
+    except Exception:  # the failure that brought us here tells more
+        return None
+    return head if all(name in remote and _same(path, remote[name]) for name, path in files.items()) else None
+
+
+def _same(path: Path, remote: RepoFile) -> bool:
+    with path.open("rb") as file:
+        if remote.lfs is not None:
+            return hashlib.file_digest(file, "sha256").hexdigest() == remote.lfs.sha256
+        data = file.read()
+    return hashlib.sha1(b"blob %d\0" % len(data) + data).hexdigest() == remote.blob_id  # as git names it
+
+
+def _limit_waiting() -> None:
+    """Set bounds on what the Hub client of this process waits for: left to itself, it has none."""
+    from huggingface_hub import set_client_factory
+    from huggingface_hub.utils._http import default_client_factory
+
+    def client() -> Client:
+        client = default_client_factory()
+        client.event_hooks["request"].append(_limit)
+        client.event_hooks["response"].append(_refuse)
+        return client
+
+    set_client_factory(client)
+
+
+def _limit(request: Request) -> None:
+    # a limit of the session is not enough: `model_info` asks for none
+    request.extensions["timeout"] = {"connect": _CONNECT, "read": _READ, "write": _READ, "pool": _READ}
+
+
+def _refuse(response: Response) -> None:
+    """Raise at once for what the client would ask for again and again, after pauses as long as the Hub likes."""
+    from huggingface_hub.utils._http import hf_raise_for_status
+
+    busy = response.status_code == 409 and b"another conflicting operation is in progress" in response.read()
+    if busy or response.status_code in _PASSING:
+        hf_raise_for_status(response)
+
+
+def _passes(error: Exception) -> bool:
+    """Whether it may be better in a moment."""
+    from huggingface_hub.errors import OfflineModeIsEnabled
+
+    status = _status(error)
+    if status is not None:
+        return status in _PASSING
+    if isinstance(error, OfflineModeIsEnabled):
+        return False
+    # of the HTTP library (httpx or httpx2, as the client's release has it) what is left are failures of transport;
+    # the Xet client raises ConnectionError and RuntimeError; a gateway's page of HTML is no JSON
+    own = {cls.__module__.partition(".")[0] for cls in type(error).__mro__}
+    passing = (ConnectionError, TimeoutError, RuntimeError, json.JSONDecodeError)
+    return bool(own & {"httpx", "httpx2", "httpcore", "httpcore2"}) or isinstance(error, passing)
+
+
+def _status(error: Exception) -> int | None:
+    """Of the answer that is the cause, if there was one."""
+    from huggingface_hub.errors import HfHubHTTPError
+
+    if isinstance(error, HfHubHTTPError):
+        return error.response.status_code
+    told = re.search(r"HTTP status \w+ error \((\d{3})", str(error))  # the Xet client has no other way to say it
+    return int(told[1]) if told else None
+
+
+def _wait(error: Exception, attempt: int) -> float:
+    """Seconds until the next attempt: as the Hub asks for, or growing, but never long."""
+    from huggingface_hub.errors import HfHubHTTPError
+
+    headers = error.response.headers if isinstance(error, HfHubHTTPError) else {}
+    # RateLimit stands in every answer, mostly with something left (r)
+    limit = re.search(r"(?<=;r=0;t=)[0-9]+$", headers.get("RateLimit", ""))
+    asked = re.match(r"[0-9]+$", headers.get("Retry-After", "")) or limit
+    return min(float(asked[0]) if asked else 2.0**attempt, _LONGEST_WAIT)
+
+
+def _reason(error: Exception) -> str:
+    """One line: the status that a user can look up, then what it means here, or what the Hub or the client says."""
+    from huggingface_hub.errors import HfHubHTTPError
+
+    status = _status(error)
+    advice = {
+        401: "no valid token: `hf auth login`, or HF_TOKEN",
+        403: "the token has no right to write there",
+        404: "no such repository, or no right to see it",
+        412: "somebody else has changed the branch at the same moment",
+    }
+    told = (error.server_message or error.response.reason_phrase) if isinstance(error, HfHubHTTPError) else str(error)
+    text = shorten(told, 300, placeholder=" ...") or type(error).__name__
+    return text if status is None else f"{status}: {advice.get(status, text)}"
