@@ -7,8 +7,13 @@ import os
 import sys
 import threading
 from dataclasses import replace
+from functools import partial
+from typing import TYPE_CHECKING
 
 from ner_lightning.errors import InputError
+
+if TYPE_CHECKING:
+    from ner_lightning.outbox import Destination, Outbox
 
 
 def main(args: list[str] | None = None) -> int:
@@ -22,17 +27,22 @@ def main(args: list[str] | None = None) -> int:
     """
     args = sys.argv[1:] if args is None else args
     command = {"push": _push, "export": _export}.get(args[0] if args else "")
-    if command is None:
-        from ner_lightning.cli import main as cli
-
-        return cli(args)
     try:
-        return command(args[1:])
+        return _train(args) if command is None else command(args[1:])
     except (InputError, OSError) as error:
         if "--debug" in args:
             raise
         print(f"error: {error}", file=sys.stderr)
         return 1
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return 130
+
+
+def _train(args: list[str]) -> int:
+    from ner_lightning.cli import main as cli
+
+    return cli(args)
 
 
 def _push(args: list[str]) -> int:
@@ -52,28 +62,42 @@ def _push(args: list[str]) -> int:
     parser.add_argument("--timeout", type=float, default=3600.0, help="seconds after which to give up (default: 3600)")
     parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
     options = parser.parse_args(args)
-    destination = Destination(options.repo_id, options.revision, options.private) if options.repo_id else None
-    if destination is None and (options.check or options.revision or options.private):
+    if options.repo_id is None and (options.check or options.revision or options.private):
         parser.error("--check, --revision and --private belong to --repo_id")
     outbox = Outbox(options.run_dir)
-    if destination is not None and not options.check and not outbox.waiting():
-        from ner_lightning.export import stage_best
-
-        destination = replace(destination, repo_id=full_id(destination.repo_id))
-        stage_best(outbox, destination)
 
     def give_up() -> None:
-        outbox.record("stopped", error=f"not finished within {options.timeout:g} s")
-        print(f"error: {options.run_dir}: not finished within --timeout={options.timeout:g} s", file=sys.stderr)
-        os._exit(1)  # whatever the HTTP client waits for
+        try:
+            print(f"error: {options.run_dir}: not finished within --timeout={options.timeout:g} s", file=sys.stderr)
+            outbox.record("stopped", error=f"not finished within {options.timeout:g} s")
+        finally:
+            os._exit(1)  # whatever the HTTP client waits for
 
     timer = threading.Timer(options.timeout, give_up)
     timer.daemon = True
     timer.start()
     try:
-        return 0 if push(options.run_dir, check=destination if options.check else None) else 1
+        destination = None
+        if options.repo_id is not None:
+            destination = Destination(options.repo_id, options.revision, options.private)
+            if not options.check:
+                _stage(outbox, replace(destination, repo_id=full_id(options.repo_id)))
+        # each line at once: a process that is killed keeps none for later
+        done = push(options.run_dir, check=destination if options.check else None, say=partial(print, flush=True))
+        return 0 if done else 1
     finally:
         timer.cancel()
+
+
+def _stage(outbox: Outbox, destination: Destination) -> None:
+    """Stage the best model of a run, unless one waits already."""
+    waiting = outbox.waiting()
+    if not waiting:
+        from ner_lightning.export import stage_best
+
+        stage_best(outbox, destination)
+    elif (theirs := waiting[-1].destination.repo_id) not in (destination.repo_id, destination.repo_id.split("/")[-1]):
+        raise InputError(f"{outbox.run_dir}: a model waits for {theirs}; send it first, without --repo_id")
 
 
 def _export(args: list[str]) -> int:

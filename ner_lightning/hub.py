@@ -15,7 +15,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
@@ -111,15 +111,21 @@ class PushToHub(Callback):
             )
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Let the repository be made and the right to write be proved, while training starts."""
+        """Let the repository be made and the right to write be proved, while training starts.
+
+        Raises:
+            InputError: The folder of the run cannot be written to.
+        """
         run_dir = trainer.log_dir or trainer.default_root_dir  # asked for in all processes, which agree on it
         if not trainer.is_global_zero or trainer.fast_dev_run:  # type: ignore[attr-defined]
             return
-        self._outbox = Outbox(run_dir)
-        self._outbox.folder.mkdir(parents=True, exist_ok=True)
-        self._heard = len(self._outbox.records())
-        about = json.dumps(asdict(self.about), ensure_ascii=False)
-        (self._outbox.folder / "about.json").write_text(about, encoding="utf-8")
+        outbox, about = Outbox(run_dir), json.dumps(asdict(self.about))
+        try:
+            outbox.folder.mkdir(parents=True, exist_ok=True)
+            (outbox.folder / "about.json").write_text(about, encoding="utf-8")
+        except OSError as error:
+            raise InputError(f"PushToHub: {outbox.folder} cannot be written to: {error.strerror}") from error
+        self._outbox, self._heard = outbox, len(outbox.records())
         self._send(check=True)
         if self.push_at_start:
             self._stage(trainer, pl_module, _at_start(trainer, pl_module), "before training")
@@ -242,7 +248,9 @@ class PushToHub(Callback):
             last = log.read_text(encoding="utf-8", errors="replace").strip().rpartition("\n")[2]
             rank_zero_warn(f"PushToHub: the process that pushes broke: {last} (see {log}); {self._how_to_send()}")
         for record in failures:
-            if record["name"] is None:
+            if record["event"] == "stopped":
+                what = f"the push to {self.destination.repo_id} was stopped"
+            elif record["name"] is None:
                 what = f"{self.destination.repo_id} cannot be written to"
             else:
                 what = f"{record['name']} could not be pushed to {self.destination.repo_id}"
@@ -268,7 +276,8 @@ class PushToHub(Callback):
         if self._sender is not None and self._sender.poll() is None:
             self._sender.kill()
             self._sender.wait()
-            outbox.record("stopped", None, error=f"not finished within {self.drain_timeout:g} s")
+            with suppress(OSError):  # a full disk; that it waits is seen without the journal
+                outbox.record("stopped", None, error=f"not finished within {self.drain_timeout:g} s")
         self._hear()
         pushed = [record for record in outbox.records() if record["event"] == "pushed"]
         if pushed:

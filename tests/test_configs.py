@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from ner_lightning.__main__ import main as program
 from ner_lightning.cli import main
 
 ROOT = Path(__file__).parents[1]
@@ -99,6 +100,23 @@ def test_quickstart_learns_to_find_names_that_it_has_never_seen(tmp_path, monkey
     assert main(["fit", f"--config={ROOT / 'configs/quickstart.yaml'}", *quiet]) == 0
     best = next(line for line in capsys.readouterr().out.splitlines() if line.startswith("best"))
     assert float(best.split()[2].rstrip(",")) > 0.9
+    assert program(["export", "--output=model"]) == 0
+    # what `simple` reads are all sub-words, learnt with a small weight: of untrained ones hardly a sentence would agree
+    with (ROOT / "ner_lightning/quickstart/validation.conll").open() as file:
+        texts = [
+            " ".join(line.split()[0] for line in group.splitlines()) for group in file.read().split("\n\n") if group
+        ]
+    first, simple = (
+        [[(e["entity_group"], e["start"], e["end"]) for e in found] for found in pipeline_of(strategy)(texts)]
+        for strategy in ("first", "simple")
+    )
+    assert sum(map(list.__eq__, first, simple)) > 0.75 * len(texts)
+
+
+def pipeline_of(strategy):
+    from transformers import pipeline
+
+    return pipeline("token-classification", model="model", aggregation_strategy=strategy)
 
 
 @pytest.mark.slow

@@ -12,6 +12,7 @@ from transformers import AutoModelForTokenClassification, AutoTokenizer, pipelin
 from ner_lightning import export as export_module
 from ner_lightning.__main__ import main
 from ner_lightning.checkpoints import read_checkpoint
+from ner_lightning.conll import read_sentences
 from ner_lightning.errors import InputError
 from ner_lightning.export import export
 
@@ -76,6 +77,25 @@ def test_a_pipeline_runs_on_the_folder_alone(folder):
     find = pipeline("token-classification", model=str(folder), aggregation_strategy="simple")
     entities = find("Mira Toll visited Arvenholm .")
     assert {entity["entity_group"] for entity in entities} <= {"PER", "LOC", "ORG", "MISC"}
+
+
+def test_predict_and_pipeline_find_the_same_entities_in_the_folder(folder, conll_files, tmp_path):
+    """Over sentences that fit in one window; `first` reads what is scored."""
+    texts = [" ".join(s.words) for split in ("train", "test") for s in read_sentences(conll_files / f"{split}.conll")]
+    texts += ["My name is Mira Toll and I work at Quill Works in Arvenholm.", "U.S. (Ostric-Cup): e.g. 4-2!"]
+    (tmp_path / "texts.txt").write_text("".join(f"{text}\n" for text in texts))
+    options = [f"--data.predict_file={tmp_path / 'texts.txt'}", f"--prediction.output={tmp_path / 'out.jsonl'}"]
+    assert main(["predict", f"--model.model_name_or_path={folder}", "--trainer.accelerator=cpu", *options]) == 0
+    found = [json.loads(line) for line in (tmp_path / "out.jsonl").read_text().splitlines()]
+    assert [row["text"] for row in found] == texts
+    assert sum(len(row["entities"]) for row in found) > 10
+    find = pipeline("token-classification", model=str(folder), aggregation_strategy="first")
+    for row in found:
+        ours = [(entity["type"], entity["start"], entity["end"]) for entity in row["entities"]]
+        theirs = find(row["text"])
+        assert ours == [(entity["entity_group"], entity["start"], entity["end"]) for entity in theirs]
+        scores = [entity["score"] for entity in row["entities"]]
+        assert scores == pytest.approx([float(entity["score"]) for entity in theirs], abs=1e-5)
 
 
 def test_no_file_tells_where_the_model_came_from_on_this_machine(folder, tiny_model):

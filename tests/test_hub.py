@@ -25,6 +25,7 @@ from ner_lightning import PushToHub, TokenClassificationDataModule, TokenClassif
 from ner_lightning.__main__ import main
 from ner_lightning.checkpoints import read_checkpoint
 from ner_lightning.errors import InputError
+from ner_lightning.outbox import Destination, Outbox
 
 MODES = {"lfs": {}, "regular": {"lfs_ext": ()}, "xet": {"xet": True}}
 REPO = ("model", "user/ner")
@@ -242,7 +243,7 @@ def test_a_hub_that_hangs_holds_the_end_up_for_the_time_that_it_is_given(served,
     fake = served()
     fake.fail("*", "/api/", 0, times=99, delay=20)
     started = time.monotonic()
-    with pytest.warns(UserWarning, match=r"(not finished within 1 s|is not on the Hub yet)"):
+    with pytest.warns(UserWarning, match="the push to ner was stopped: not finished within 1 s"):
         assert fit(*pushing(drain_timeout=1)) == 0
     assert time.monotonic() - started < 15
     assert journal()[-1]["event"] == "stopped"
@@ -340,6 +341,31 @@ def test_in_a_notebook_it_needs_no_command_line(served, conll_files, tiny_model,
 def test_an_option_out_of_its_range_is_named(options, message):
     with pytest.raises(InputError, match=re.escape(message)):
         PushToHub(**options)
+
+
+def test_a_folder_that_cannot_be_written_to_is_told_at_the_start(fit, tmp_path, capsys):
+    (tmp_path / "runs").mkdir()
+    (tmp_path / "runs/hub").write_text("a file stands where the folder should be")
+    assert fit(*pushing(), "--trainer.logger=false") == 1
+    assert "error: PushToHub: runs/hub cannot be written to: File exists" in capsys.readouterr().err
+
+
+def test_a_model_that_waits_for_another_repository_is_not_forgotten(tmp_path, capsys, monkeypatch):
+    Outbox(tmp_path).stage(lambda folder: None, step=1, destination=Destination("user/a"), message="step 1")
+    assert main(["push", str(tmp_path), "--repo_id=user/b"]) == 1
+    told = capsys.readouterr().err
+    assert told == f"error: {tmp_path}: a model waits for user/a; send it first, without --repo_id\n"
+
+
+def test_a_run_without_a_checkpoint_cannot_be_pushed(tmp_path, capsys):
+    assert main(["push", str(tmp_path), "--repo_id=user/b"]) == 1
+    assert "no checkpoint below this folder; give the folder of a run" in capsys.readouterr().err
+
+
+def test_options_of_the_repository_belong_to_it(tmp_path, capsys):
+    with pytest.raises(SystemExit):
+        main(["push", str(tmp_path), "--private"])
+    assert "--check, --revision and --private belong to --repo_id" in capsys.readouterr().err
 
 
 def test_another_module_is_refused():
