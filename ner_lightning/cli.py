@@ -120,6 +120,8 @@ class TokenClassificationCLI(LightningCLI):
             parser_kwargs={
                 "prog": _PROGRAM,
                 "description": ner_lightning.__doc__,
+                "epilog": "Two more need no Trainer: export writes a checkpoint as a folder that transformers loads, "
+                f"push sends a run to the Hugging Face Hub ({_PROGRAM} export --help, push --help).",
                 "allow_abbrev": False,
                 **{
                     name: {"usage": f"{_PROGRAM} {name} [--config FILE] [options]", "allow_abbrev": False}
