@@ -17,6 +17,7 @@ from pathlib import Path
 import pytest
 import torch
 from fake_hub import READ, WRITE, FakeHub
+from huggingface_hub import HfApi, constants
 from lightning.pytorch import Callback, LightningModule, Trainer
 from transformers import AutoModelForTokenClassification, AutoTokenizer
 
@@ -123,13 +124,17 @@ class Keep(Callback):
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_each_epoch_is_a_commit_with_the_very_weights(mode, served, fit, tmp_path):
+def test_each_epoch_is_a_commit_with_the_very_weights(mode, served, fit, tmp_path, monkeypatch):
     fake, Keep.weights = served(mode), {}
     assert fit(*pushing(when="every"), f"--trainer.callbacks+={__name__}.Keep", epochs=3) == 0
     commits = list(reversed(fake.repo(*REPO).log()))[1:]
     assert [re.match(r"step \d+: val_f1 0\.\d{4}$", commit.title) is not None for commit in commits] == [True] * 3
-    for number, (commit, weights) in enumerate(zip(commits, Keep.weights.values(), strict=True)):
-        assert same(loaded(commit.tree, tmp_path / str(number)), weights)
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+    client = HfApi(endpoint=fake.url, token=WRITE)
+    for commit, weights in zip(commits, Keep.weights.values(), strict=True):
+        folder = client.snapshot_download(REPO[1], revision=commit.oid, local_dir=tmp_path / commit.oid)
+        AutoTokenizer.from_pretrained(folder)
+        assert same(AutoModelForTokenClassification.from_pretrained(folder).state_dict(), weights)
     assert [record["event"] for record in journal()].count("pushed") == 3
     assert not [path for path in Path("runs/version_0/hub").iterdir() if path.is_dir()]
 
