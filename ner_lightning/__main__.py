@@ -55,7 +55,9 @@ def _push(args: list[str]) -> int:
         description="Send what a run could not push to the Hugging Face Hub. Nothing is sent twice.",
     )
     parser.add_argument("run_dir", help="folder of the run, such as runs/version_0")
-    parser.add_argument("--repo_id", help="send the best model of the run to this repository, with the scores of a test since")
+    parser.add_argument(
+        "--repo_id", help="send the best model of the run to this repository, with the scores of a test since"
+    )
     parser.add_argument("--revision", help="branch to send it to (default: main)")
     parser.add_argument("--private", action="store_true", default=None, help="make a private repository")
     parser.add_argument("--check", action="store_true", help="first make the repository, and prove the right to write")

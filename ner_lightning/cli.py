@@ -23,10 +23,11 @@ from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 from lightning_utilities.core.rank_zero import rank_zero_info, rank_zero_only
 
 import ner_lightning
-from ner_lightning.checkpoints import BestCheckpoint, LastCheckpoint, newest_checkpoint, read_checkpoint
+from ner_lightning.checkpoints import BestCheckpoint, LastCheckpoint, read_checkpoint
 from ner_lightning.data import TokenClassificationDataModule
 from ner_lightning.errors import InputError
 from ner_lightning.model import TokenClassificationModule
+from ner_lightning.options import checkpoint_to_use, with_checkpoint, without_checkpoint
 from ner_lightning.predict_file import STANDARD_INPUT
 from ner_lightning.prediction import PredictionWriter
 from ner_lightning.pretrained import load_config, trained_labels
@@ -34,19 +35,7 @@ from ner_lightning.reports import RunSummary, ScoreTable, batch_text, descriptio
 from ner_lightning.scores import TestRecord
 
 _PROGRAM = "python -m ner_lightning"
-# options of the data that say where it comes from: given ones replace all of those that a checkpoint recorded
-_SOURCES = {
-    "dataset_name",
-    "dataset_config_name",
-    "dataset_revision",
-    "train_file",
-    "validation_file",
-    "test_file",
-    "predict_file",
-}
 _TOKEN = re.compile(r"\bhf_[A-Za-z0-9]{20,}\b")
-# options that are made from others and never given
-_LINKED = {"model.labels", "data.model_name_or_path", "data.model_revision"}
 
 
 def main(args: list[str] | None = None) -> int:
@@ -205,68 +194,18 @@ class TokenClassificationCLI(LightningCLI):
             self.trainer.predict(**kwargs, return_predictions=False)
 
     def _parse_ckpt_path(self) -> None:
-        """Take from the checkpoint what was not given.
-
-        LightningCLI would put all hyperparameters of the checkpoint over the command line. Here, from strong to weak:
-        an option on the command line, the checkpoint, a config file, the default; for the data a config file is
-        stronger than the checkpoint. `fit` resumes the optimizer and the order of the batches too, so that an option
-        that contradicts the checkpoint could have no effect: that is an error.
-        """
+        """Take from the checkpoint what was not given; LightningCLI would put all of it over the command line."""
         subcommand = self.config["subcommand"]
         config = self.config[subcommand]
         if subcommand == "inspect":
             config["model"]["pretrained"] = False  # nothing is run: no weights are needed
             return
         typed, given = self._typed_and_given(subcommand)
-        config["ckpt_path"] = self._checkpoint_path(subcommand, given)
+        config["ckpt_path"] = checkpoint_to_use(config, subcommand, given=given)
         if config["ckpt_path"] is None:
-            if subcommand == "predict":
-                _forget_the_corpus(config["data"])
-            # in a file to predict there are no labels that could be other ones
-            unasked = subcommand == "predict" and "data.labels" not in typed
-            if subcommand != "fit" and (unasked or config["data"]["labels"] is None):
-                config["data"]["labels"] = trained_labels(load_config(config["model"]["model_name_or_path"]))
-            return
-        checkpoint = read_checkpoint(config["ckpt_path"])
-        data_state = checkpoint.get(TokenClassificationDataModule.__qualname__, {})
-        options = _options("model", checkpoint["hyper_parameters"])
-        if subcommand == "fit":
-            if "optimizer_states" not in checkpoint:
-                raise InputError(f"--ckpt_path={config['ckpt_path']} holds weights alone: no run can go on from it")
-            if checkpoint.get("datamodule_hyper_parameters", {}).get("seed") is None:  # else the data has its own
-                options["seed_everything"] = data_state.get("seed", config["seed_everything"])
-        for key, value in options.items():
-            if key not in (given if subcommand == "fit" else typed):
-                config[key] = value
-            elif subcommand == "fit" and config[key] != value:
-                raise InputError(
-                    f"--{key}={config[key]}, but {config['ckpt_path']} was trained with {value}: a run is resumed "
-                    "with its own options; leave it out, or start a new run"
-                )
-        if subcommand != "fit":
-            config["model"]["pretrained"] = False  # the weights are those of the checkpoint
-        for name in ("model_name_or_path", "model_revision"):
-            config["data"][name] = config["model"][name]
-        recorded = _options("data", checkpoint.get("datamodule_hyper_parameters", {}))
-        own_source = any(f"data.{name}" in given for name in _SOURCES)
-        for key, value in recorded.items():
-            if key not in given and not (own_source and key.removeprefix("data.") in _SOURCES):
-                config[key] = value
-        data = config["data"]
-        if subcommand == "predict":
-            _forget_the_corpus(data)
-            if "data.predict_file" in given and "data.predict_format" not in given:
-                data["predict_format"] = None  # that of another file
-            if "data.labels" not in typed:
-                data["labels"] = checkpoint["hyper_parameters"]["labels"]
-            return
-        same_source = all(
-            data[name] == recorded.get(f"data.{name}") for name in ("dataset_name", "dataset_config_name")
-        )
-        if same_source and "data.dataset_revision" not in given:  # the very rows, whatever the branch holds by now
-            data["dataset_revision"] = data_state.get("dataset_commit") or data["dataset_revision"]
-        if data["labels"] is None and not (own_source and _has_train(data)):
-            data["labels"] = data_state.get("given_labels") or checkpoint["hyper_parameters"]["labels"]
+            without_checkpoint(config, subcommand, typed=typed)
+        else:
+            with_checkpoint(config, subcommand, typed=typed, given=given)
 
     def _options_to_predict(self, config: Any) -> dict[str, Any]:
         """What the Trainer is given to predict: no log, as nothing is measured, and a folder if anything goes there."""
@@ -294,27 +233,6 @@ class TokenClassificationCLI(LightningCLI):
         # `--data data.yaml` types all that it changes
         typed = named | {key for key in changed if key.split(".")[0] in named}
         return typed, typed | changed
-
-    def _checkpoint_path(self, subcommand: str, given: set[str]) -> str | None:
-        """The checkpoint that was asked for; without one, all but `fit` use the best of the newest run."""
-        config = self.config[subcommand]
-        asked, root = config.get("ckpt_path"), config["trainer"]["default_root_dir"] or "."
-        if asked not in (None, "best", "last"):
-            return str(asked)
-        if asked is None and subcommand == "fit":
-            return None
-        name = config["model"]["model_name_or_path"] if "model.model_name_or_path" in given else None
-        path = newest_checkpoint(root, kind=asked or "best", model_name_or_path=name)
-        if path is not None:
-            rank_zero_info(f"using {path}")
-            return str(path)
-        if asked is None and name is not None and trained_labels(load_config(name)) is not None:
-            return None  # a model that was fine-tuned before is used as it is
-        of = f" that started from {name}" if name else ""
-        raise InputError(
-            f"no checkpoint below {Path(root)}{of}: run `fit` first, give --ckpt_path, or name a fine-tuned model with "
-            "--model.model_name_or_path"
-        )
 
     def _check_before_anything_is_written(self) -> None:
         """What is wrong with the data or does not fit the model is said before the run has a folder."""
@@ -362,19 +280,3 @@ def _new_version(root: Path) -> int:
             version += 1
         else:
             return version
-
-
-def _options(group: str, hyperparameters: dict[str, Any]) -> dict[str, Any]:
-    options = {f"{group}.{name}": value for name, value in hyperparameters.items() if not name.startswith("_")}
-    return {name: value for name, value in options.items() if name not in _LINKED}
-
-
-def _has_train(data: Any) -> bool:
-    files = [data["train_file"], data["validation_file"], data["test_file"]]
-    return data["train_file"] is not None if any(files) else data["dataset_name"] is not None
-
-
-def _forget_the_corpus(data: Any) -> None:
-    """`predict` reads the file to predict and nothing else, whatever a config file names."""
-    for name in _SOURCES - {"predict_file"}:
-        data[name] = None

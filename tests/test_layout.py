@@ -12,7 +12,7 @@ FLOORS = [
     ["cli"],
     ["hub"],
     ["export"],
-    ["prediction", "reports", "scores"],
+    ["options", "prediction", "reports", "scores"],
     ["data", "model", "checkpoints"],
     ["chunks", "labelled"],
     ["card", "corpus", "encoding", "metrics", "sampling"],
