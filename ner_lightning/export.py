@@ -10,6 +10,8 @@ import json
 import os
 import platform
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from importlib.metadata import version
@@ -169,7 +171,10 @@ def write_model(
     options = checkpoint["hyper_parameters"]
     state = checkpoint["state_dict"].items()
     weights = {key.removeprefix("model."): tensor for key, tensor in state if key.startswith("model.")}
-    model.save_pretrained(folder, state_dict=weights)
+    with _no_progress_bar():
+        model.save_pretrained(folder, state_dict=weights)
+    for file in folder.glob("*.safetensors"):
+        shutil.copymode(folder / "config.json", file)  # else nobody but its owner may read it
     tokenizer = load_tokenizer(options["model_name_or_path"], revision=options.get("model_revision"))
     if tokenizer.model_max_length > 1e9:  # not stated: a pipeline could not cut what is too long
         tokenizer.model_max_length = longest_input(tokenizer, model.config) or tokenizer.model_max_length
@@ -196,6 +201,20 @@ def _model(checkpoint: dict[str, Any]) -> PreTrainedModel:
     options = checkpoint["hyper_parameters"]
     name, revision = options["model_name_or_path"], options.get("model_revision")
     return load_token_classifier(name, labels=options["labels"], pretrained=False, revision=revision)
+
+
+@contextmanager
+def _no_progress_bar() -> Iterator[None]:
+    """Of transformers, in the midst of that of the run."""
+    from transformers.utils import logging
+
+    shown = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if shown:
+            logging.enable_progress_bar()
 
 
 def _card(checkpoint: dict[str, Any], *, splits: list[CardSplit], run_dir: Path, about: About, epoch: int) -> str:

@@ -44,9 +44,10 @@ def folder(trained, tmp_path):
 def test_the_command_writes_a_folder_with_all_that_a_model_needs(trained, tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert main(["export", f"--default_root_dir={trained}", "--output=mine"]) == 0
-    assert capsys.readouterr().out == "exported: mine\n"
+    assert capsys.readouterr() == ("exported: mine\n", "")
     assert {path.name for path in Path("mine").iterdir()} == FILES
     assert list(tmp_path.iterdir()) == [tmp_path / "mine"]
+    assert len({path.stat().st_mode for path in Path("mine").iterdir()}) == 1  # who may read one file may read all
 
 
 def test_transformers_loads_the_weights_bit_by_bit(trained, folder):
