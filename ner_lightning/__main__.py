@@ -59,12 +59,16 @@ def _push(args: list[str]) -> int:
         "--repo_id", help="send the best model of the run to this repository, with the scores of a test since"
     )
     parser.add_argument("--revision", help="branch to send it to (default: main)")
-    parser.add_argument("--private", action="store_true", default=None, help="make a private repository")
+    parser.add_argument(
+        "--private",
+        action=argparse.BooleanOptionalAction,
+        help="make a private repository (default: as the account says)",
+    )
     parser.add_argument("--check", action="store_true", help="first make the repository, and prove the right to write")
     parser.add_argument("--timeout", type=float, default=3600.0, help="seconds after which to give up (default: 3600)")
     parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
     options = parser.parse_args(args)
-    if options.repo_id is None and (options.check or options.revision or options.private):
+    if options.repo_id is None and (options.check or options.revision or options.private is not None):
         parser.error("--check, --revision and --private belong to --repo_id")
     outbox = Outbox(options.run_dir)
 

@@ -183,8 +183,9 @@ class PushToHub(Callback):
         step = checkpoint["global_step"]
         if self._seen == (path, step):
             return
-        self._seen = (path, step)
         self._stage(trainer, pl_module, checkpoint, commit_message(checkpoint))
+        if self._newest is not None:
+            self._seen = (path, step)
 
     def _stage(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any], message: str) -> None:
         assert self._outbox is not None
@@ -220,7 +221,8 @@ class PushToHub(Callback):
         if check:
             options = {"repo_id": self.destination.repo_id, "revision": self.destination.revision}
             command += ["--check", *(f"--{name}={value}" for name, value in options.items() if value is not None)]
-            command += ["--private"] if self.destination.private else []
+            private = {None: [], True: ["--private"], False: ["--no-private"]}
+            command += private[self.destination.private]
         environment = dict(os.environ)
         if token := get_token():  # in a notebook it may come from where another process cannot look
             environment["HF_TOKEN"] = token

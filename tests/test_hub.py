@@ -215,6 +215,22 @@ def test_strict_fails_at_the_end_with_everything_saved(served, fit, capsys):
     assert {path.name for path in Path("runs/version_0/checkpoints").iterdir()} == {"best.ckpt", "last.ckpt"}
 
 
+@several_warnings
+def test_what_a_full_disk_kept_back_is_pushed_once_there_is_room(served, fit, tmp_path, monkeypatch):
+    write, calls = hub_module.write_model, []
+
+    def full_at_first(*args, **kwargs):
+        calls.append(args)
+        if len(calls) < 2:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        write(*args, **kwargs)
+
+    fake = served()
+    monkeypatch.setattr(hub_module, "write_model", full_at_first)
+    assert fit(*pushing(), epochs=3) == 0
+    assert same(at_head(fake, tmp_path), saved("runs/version_0/checkpoints/best.ckpt"))
+
+
 def test_a_full_disk_costs_the_push_and_nothing_else(served, fit, monkeypatch):
     def full(*args, **kwargs):
         raise OSError(errno.ENOSPC, "No space left on device")
