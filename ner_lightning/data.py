@@ -66,9 +66,9 @@ class TokenClassificationDataModule(LightningDataModule):
         model_revision: Branch, tag or commit of the model.
         max_seq_length: Sub-words in a window, special tokens included; by default as many as the model takes.
             Longer sentences are cut into overlapping windows and every word is still scored once.
-        label_all_tokens: Train on every sub-word of a word (the further ones as `I-`), not only on the first. Scores
-            read the first one in both cases; `transformers.pipeline` reads all of them, and finds pieces of entities
-            where the others were not trained.
+        label_all_tokens: Train on every sub-word of a word (the further ones as `I-`, with `--model.subword_weight`),
+            not only on the first. Scores read the first one in both cases; `transformers.pipeline` reads all of them,
+            and with `simple` finds pieces of entities where the others were not trained.
         batch_size: Windows in a training batch, per device.
         eval_batch_size: Windows in a batch of validation, test and prediction, per device.
         num_workers: Processes that load batches beside the main one.
@@ -97,7 +97,7 @@ class TokenClassificationDataModule(LightningDataModule):
         model_name_or_path: str = "bert-base-cased",
         model_revision: str | None = None,
         max_seq_length: int | None = None,
-        label_all_tokens: bool = True,
+        label_all_tokens: bool = False,
         batch_size: int = 8,
         eval_batch_size: int = 32,
         num_workers: int = 0,

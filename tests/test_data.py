@@ -154,7 +154,7 @@ def test_a_second_run_does_not_tokenise_again(make):
 
 
 @pytest.mark.parametrize(
-    "option", [{"max_seq_length": 20}, {"label_all_tokens": False}, {"label_column_name": 1}, {"labels": LABELS[::-1]}]
+    "option", [{"max_seq_length": 20}, {"label_all_tokens": True}, {"label_column_name": 1}, {"labels": LABELS[::-1]}]
 )
 def test_a_changed_option_is_noticed(make, option):
     only_train = {"validation_file": None, "test_file": None}
@@ -191,7 +191,7 @@ def test_labels_need_no_tokenizer(make, tmp_path):
 
 
 def test_describe_tells_what_one_wants_to_see_first(make, tiny_model, conll_files):
-    told = make(max_seq_length=20, label_all_tokens=False).describe()
+    told = make(max_seq_length=20).describe()
     assert told["source"] == {
         "dataset": None,
         "commit": None,

@@ -205,7 +205,7 @@ def test_a_row_of_another_length_is_no_table():
 
 
 def test_a_description_shows_splits_labels_and_the_first_sentence(make_data, tiny_model):
-    lines = [line.split() for line in description_text(make_data(label_all_tokens=False).describe()).splitlines()]
+    lines = [line.split() for line in description_text(make_data().describe()).splitlines()]
     assert ["tokenizer", str(tiny_model)] in lines
     assert ["train", "4", "20", "2", "4", "6"] in lines
     assert ["B-PER", "2", "1", "1"] in lines
