@@ -296,12 +296,20 @@ def test_a_run_that_is_stopped_pushes_its_newest_model(number, served, tmp_path,
     fake = served()
     monkeypatch.chdir(tmp_path)
     command = [sys.executable, "-m", "ner_lightning", "fit", *arguments(conll_files, tiny_model, 100_000)]
-    with subprocess.Popen([*command, *pushing(when="last")], stdout=subprocess.PIPE, text=True) as process:
-        while not list(tmp_path.glob("runs/version_0/checkpoints/last.ckpt")):
-            time.sleep(0.1)
-            assert process.poll() is None
-        process.send_signal(number)
-        out, _ = process.communicate(timeout=60)
+    with subprocess.Popen(
+        [*command, *pushing(when="last")],
+        stdout=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a job in the background ignores it
+    ) as process:
+        try:
+            while not list(tmp_path.glob("runs/version_0/checkpoints/last.ckpt")):
+                time.sleep(0.1)
+                assert process.poll() is None
+            process.send_signal(number)
+            out, _ = process.communicate(timeout=60)
+        finally:
+            process.kill()
     assert "on the Hub  step" in out
     assert same(at_head(fake, tmp_path), saved("runs/version_0/checkpoints/last.ckpt"))
 
