@@ -27,7 +27,7 @@ from ner_lightning.quickstart import packaged
 from ner_lightning.scores import read_splits
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedModel
+    from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 _PACKAGES = ("ner-lightning", "lightning", "torch", "transformers", "datasets")  # whose versions the card tells
 
@@ -95,6 +95,7 @@ def export(
             beside,
             checkpoint,
             model=model,
+            tokenizer=tokenizer_of(checkpoint["hyper_parameters"]),
             splits=read_splits(path, checkpoint),
             run_dir=run_folder(path),
             about=About(repo_id=repo_id, language=language, license=license, widget_examples=widget_examples),
@@ -131,6 +132,7 @@ def stage_best(outbox: Outbox, destination: Destination) -> None:
         write_model,
         checkpoint=checkpoint,
         model=_model(checkpoint),
+        tokenizer=tokenizer_of(checkpoint["hyper_parameters"]),
         splits=read_splits(path, checkpoint),
         run_dir=outbox.run_dir,
         about=replace(about, repo_id=destination.repo_id),
@@ -154,6 +156,7 @@ def write_model(
     checkpoint: dict[str, Any],
     *,
     model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerFast,
     splits: list[CardSplit],
     run_dir: Path,
     about: About,
@@ -164,6 +167,7 @@ def write_model(
         folder: Where to.
         checkpoint: As Lightning saves it: the weights that are written, labels and options.
         model: A model of the same kind, whose own weights are not looked at.
+        tokenizer: Its tokenizer.
         splits: The data, with what the weights scored on it.
         run_dir: Folder of the run, whose `config.yaml` the card shows.
         about: What else the card says.
@@ -175,7 +179,6 @@ def write_model(
         model.save_pretrained(folder, state_dict=weights)
     for file in folder.glob("*.safetensors"):
         shutil.copymode(folder / "config.json", file)  # else nobody but its owner may read it
-    tokenizer = load_tokenizer(options["model_name_or_path"], revision=options.get("model_revision"))
     if tokenizer.model_max_length > 1e9:  # not stated: a pipeline could not cut what is too long
         tokenizer.model_max_length = longest_input(tokenizer, model.config) or tokenizer.model_max_length
     tokenizer.save_pretrained(folder)
@@ -185,6 +188,15 @@ def write_model(
     (folder / "scores.json").write_text(json.dumps(facts, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
     card = _card(checkpoint, splits=splits, run_dir=run_dir, about=about, epoch=epoch)
     (folder / "README.md").write_text(card, encoding="utf-8")
+
+
+def tokenizer_of(options: dict[str, Any]) -> PreTrainedTokenizerFast:
+    """The tokenizer that a model was trained with; asks the Hub.
+
+    Args:
+        options: Hyperparameters of the model.
+    """
+    return load_tokenizer(options["model_name_or_path"], revision=options.get("model_revision"))
 
 
 def run_folder(ckpt_path: Path) -> Path:

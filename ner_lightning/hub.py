@@ -28,7 +28,7 @@ from lightning_utilities.core.rank_zero import rank_zero_warn
 
 from ner_lightning.checkpoints import read_checkpoint
 from ner_lightning.errors import InputError
-from ner_lightning.export import About, commit_message, write_model
+from ner_lightning.export import About, commit_message, tokenizer_of, write_model
 from ner_lightning.model import TokenClassificationModule
 from ner_lightning.outbox import Destination, Outbox
 from ner_lightning.scores import known_splits
@@ -125,6 +125,8 @@ class PushToHub(Callback):
             (outbox.folder / "about.json").write_text(about, encoding="utf-8")
         except OSError as error:
             raise InputError(f"PushToHub: {outbox.folder} cannot be written to: {error.strerror}") from error
+        # once, now that the Hub has just answered for the data: a later save asks it nothing and cannot wait for it
+        self._tokenizer = tokenizer_of(dict(pl_module.hparams))
         self._outbox, self._heard = outbox, len(outbox.records())
         self._send(check=True)
         if self.push_at_start:
@@ -194,6 +196,7 @@ class PushToHub(Callback):
             write_model,
             checkpoint=checkpoint,
             model=pl_module.model,
+            tokenizer=self._tokenizer,
             splits=known_splits(checkpoint),
             run_dir=self._outbox.run_dir,
             about=replace(self.about, repo_id=self._repo_id()),

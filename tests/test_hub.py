@@ -271,6 +271,18 @@ def test_a_hub_that_hangs_holds_the_end_up_for_the_time_that_it_is_given(served,
     assert len([path for path in Path("runs/version_0/hub").iterdir() if path.is_dir()]) == 1
 
 
+def test_a_save_asks_the_hub_nothing_in_the_process_that_trains(served, fit, monkeypatch):
+    """What could wait for an answer would make training wait."""
+    served()
+    asked = []
+    load = AutoTokenizer.from_pretrained
+    monkeypatch.setattr(
+        AutoTokenizer, "from_pretrained", lambda *args, **options: asked.append(args) or load(*args, **options)
+    )
+    assert fit(*pushing(when="every", push_at_start=True), epochs=3) == 0
+    assert len(asked) == 2  # for the data, and once for all pushes
+
+
 @several_warnings
 def test_a_broken_process_is_told_with_its_last_words(served, fit, monkeypatch, tmp_path):
     served()
