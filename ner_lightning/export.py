@@ -87,6 +87,8 @@ def export(
     folder = Path(output) if output is not None else run_folder(path) / "model"
     if folder.exists() and not overwrite:
         raise InputError(f"--output={folder} is there already: give another folder, or --overwrite=true")
+    if folder.exists() and not ((folder / "scores.json").is_file() and (folder / "config.json").is_file()):
+        raise InputError(f"--output={folder} holds no exported model, and is not replaced: give another folder")
     model = _model(checkpoint)
     beside = folder.with_name(f"{folder.name}.{os.getpid()}.partial")
     try:
@@ -172,7 +174,6 @@ def write_model(
         run_dir: Folder of the run, whose `config.yaml` the card shows.
         about: What else the card says.
     """
-    options = checkpoint["hyper_parameters"]
     state = checkpoint["state_dict"].items()
     weights = {key.removeprefix("model."): tensor for key, tensor in state if key.startswith("model.")}
     with _no_progress_bar():
@@ -235,7 +236,9 @@ def _card(checkpoint: dict[str, Any], *, splits: list[CardSplit], run_dir: Path,
     of_the_hub = options.get("pretrained", True) and not Path(packaged(name)).exists()
     saved = run_dir / "config.yaml"
     config = saved.read_text(encoding="utf-8") if saved.is_file() else None
-    command = config.partition("\n")[0].removeprefix("# ") if config and config.startswith("# python") else None
+    if config is not None and not config.startswith("# python -m ner_lightning fit"):
+        config = None  # a file of that name that no run of ours has written is not for others to read
+    command = config.partition("\n")[0].removeprefix("# ") if config else None
     return model_card(
         about.repo_id or f"{Path(name).name}-token-classifier",
         labels=options["labels"],

@@ -26,7 +26,7 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.strategies import DDPStrategy, SingleDeviceStrategy
 from lightning_utilities.core.rank_zero import rank_zero_warn
 
-from ner_lightning.checkpoints import read_checkpoint
+from ner_lightning.checkpoints import BestCheckpoint, read_checkpoint
 from ner_lightning.errors import InputError
 from ner_lightning.export import About, commit_message, tokenizer_of, write_model
 from ner_lightning.model import TokenClassificationModule
@@ -92,6 +92,7 @@ class PushToHub(Callback):
         self._outbox: Outbox | None = None
         self._sender: subprocess.Popen[bytes] | None = None
         self._heard = 0  # records of the journal that were looked at
+        self._before = 0  # records that were there before this run
         self._seen: tuple[str, int] | None = None  # checkpoint and step that were staged last
         self._newest: str | None = None  # name of the newest model, if it could be staged
         self._look = False  # whether a checkpoint may have been saved since
@@ -128,6 +129,9 @@ class PushToHub(Callback):
         # once, now that the Hub has just answered for the data: a later save asks it nothing and cannot wait for it
         self._tokenizer = tokenizer_of(dict(pl_module.hparams))
         self._outbox, self._heard = outbox, len(outbox.records())
+        self._before = self._heard
+        self._seen = self._newest = None
+        self._look = False
         self._send(check=True)
         if self.push_at_start:
             self._stage(trainer, pl_module, _at_start(trainer, pl_module), "before training")
@@ -144,9 +148,16 @@ class PushToHub(Callback):
         """Stage what was saved since the last step, and pass on what became of earlier pushes."""
         if self._outbox is None:
             return
+        try:
+            self._look_after(trainer, pl_module)
+        except Exception as error:  # a folder that was removed, a journal that cannot be read: not worth a run
+            rank_zero_warn(f"PushToHub: {type(error).__name__}: {error}. Training goes on")
+
+    def _look_after(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        assert self._outbox is not None
         if self._look and self.when in ("best", "every"):
+            self._look = False
             self._stage_saved(trainer, pl_module)
-        self._look = False
         if self._sender is not None and self._sender.poll() is not None:
             self._hear()
             self._sender = None
@@ -192,17 +203,17 @@ class PushToHub(Callback):
     def _stage(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any], message: str) -> None:
         assert self._outbox is not None
         assert isinstance(pl_module, TokenClassificationModule)
-        write = partial(
-            write_model,
-            checkpoint=checkpoint,
-            model=pl_module.model,
-            tokenizer=self._tokenizer,
-            splits=known_splits(checkpoint),
-            run_dir=self._outbox.run_dir,
-            about=replace(self.about, repo_id=self._repo_id()),
-        )
         step = checkpoint["global_step"]
         try:
+            write = partial(
+                write_model,
+                checkpoint=checkpoint,
+                model=pl_module.model,
+                tokenizer=self._tokenizer,
+                splits=known_splits(checkpoint),
+                run_dir=self._outbox.run_dir,
+                about=replace(self.about, repo_id=self._repo_id()),
+            )
             self._newest = self._outbox.stage(write, step=step, destination=self.destination, message=message)
         except Exception as error:  # a full disk, above all: the run goes on, and its checkpoints are its own
             self._newest = None
@@ -284,7 +295,7 @@ class PushToHub(Callback):
             with suppress(OSError):  # a full disk; that it waits is seen without the journal
                 outbox.record("stopped", None, error=f"not finished within {self.drain_timeout:g} s")
         self._hear()
-        pushed = [record for record in outbox.records() if record["event"] == "pushed"]
+        pushed = [record for record in outbox.records()[self._before :] if record["event"] == "pushed"]
         if pushed:
             print(f"on the Hub  {pushed[-1]['message']}: {pushed[-1]['url']}")
         if outbox.waiting():
@@ -320,9 +331,13 @@ class PushToHub(Callback):
 def _checkpoint(trainer: Trainer, *, best: bool) -> str | None:
     """The file of the best model, or of the newest one; a run that was never validated has no best one."""
     callbacks = [c for c in trainer.checkpoint_callbacks if isinstance(c, ModelCheckpoint)]
-    if best and (scored := [c.best_model_path for c in callbacks if c.monitor is not None and c.best_model_path]):
-        return scored[0]
-    saved = [Path(path) for c in callbacks for path in (c.best_model_path, c.last_model_path) if path]
+    if best:
+        scored = [c for c in callbacks if c.monitor is not None and c.best_model_path]
+        # ours before others, a score of validation before one of training
+        scored.sort(key=lambda c: (not isinstance(c, BestCheckpoint), not str(c.monitor).startswith("val_")))
+        if scored:
+            return scored[0].best_model_path
+    saved = [Path(p) for c in callbacks for p in (c.best_model_path, c.last_model_path, *c.best_k_models) if p]
     newest = max((path for path in saved if path.is_file()), key=lambda path: path.stat().st_mtime_ns, default=None)
     return None if newest is None else str(newest)
 

@@ -101,7 +101,8 @@ class Outbox:
             raise
         self.record("staged", name, message=message)
         for older in self.waiting():
-            if older.name < name and not older.folder.name.endswith(_SENDING):
+            same = older.destination == destination  # without a logger, runs share their folder
+            if same and older.name < name and not older.folder.name.endswith(_SENDING):
                 self.replace(older, by=name)
         return name
 
@@ -144,7 +145,8 @@ class Outbox:
             except FileNotFoundError:  # a newer one has replaced it since
                 continue
             for older in waiting[:-1]:
-                self.replace(older, by=newest.name)
+                if older.destination == newest.destination:
+                    self.replace(older, by=newest.name)
             return Staged(sending, newest.name, newest.destination, newest.message)
         return None
 

@@ -242,11 +242,15 @@ def _splits_words_like_text(tokenizer: PreTrainedTokenizerFast) -> bool:
 
 def _add_prefix_space(tokenizer: PreTrainedTokenizerFast) -> None:
     # the model classes (RoBERTa, GPT-2) take the option, the generic class of a bare tokenizer.json ignores it
+    from tokenizers import processors
     from tokenizers.pre_tokenizers import ByteLevel
 
     pre_tokenizer = tokenizer.backend_tokenizer.pre_tokenizer
     if isinstance(pre_tokenizer, ByteLevel):
         pre_tokenizer.add_prefix_space = True
+        post_processor = tokenizer.backend_tokenizer.post_processor
+        if isinstance(post_processor, processors.ByteLevel | processors.RobertaProcessing):
+            post_processor.add_prefix_space = True  # else it trims a letter of the first word
 
 
 @contextmanager

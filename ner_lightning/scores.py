@@ -5,6 +5,7 @@ It knows nothing of how a score is made.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import logging
 from dataclasses import asdict
@@ -15,7 +16,6 @@ from typing import Any
 from lightning.pytorch import Callback, LightningModule, Trainer
 
 from ner_lightning.card import CardSplit
-from ner_lightning.checkpoints import read_checkpoint
 from ner_lightning.data import TokenClassificationDataModule
 from ner_lightning.files import replacing
 
@@ -30,7 +30,7 @@ class TestRecord(Callback):
     def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Write them, unless only a part of the split was scored."""
         data = trainer.datamodule  # type: ignore[attr-defined]
-        if trainer.ckpt_path is None or not trainer.is_global_zero or trainer.limit_test_batches != 1.0:
+        if trainer.ckpt_path is None or not trainer.is_global_zero or not _is_whole(trainer):
             return
         if not isinstance(data, TokenClassificationDataModule):
             return
@@ -39,8 +39,8 @@ class TestRecord(Callback):
         split = _split("test", values, dict(data.hparams), data.corpus.commit)
         try:
             with replacing(_beside(path)) as partial:
-                step = read_checkpoint(path)["global_step"]
-                partial.write_text(json.dumps({"step": step, **asdict(split)}, indent=2) + "\n", encoding="utf-8")
+                record = {"checkpoint": _digest(path), **asdict(split)}
+                partial.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
         except (OSError, ValueError) as error:  # a folder that cannot be written to is no reason to lose the table
             log.warning("the scores are not kept for a model card: %s", error)
 
@@ -56,7 +56,7 @@ def read_splits(ckpt_path: Path, checkpoint: dict[str, Any]) -> list[CardSplit]:
     path = _beside(ckpt_path)
     if path.is_file():
         test = json.loads(path.read_text(encoding="utf-8"))
-        if test.pop("step") == checkpoint["global_step"]:  # else of weights that were there before
+        if test.pop("checkpoint") == _digest(ckpt_path):  # else of weights that were there before
             splits.append(CardSplit(**test))
     return splits
 
@@ -89,6 +89,16 @@ def _split(name: str, values: dict[str, float], data: dict[str, Any], commit: st
         # what is not finite was not measured, and no JSON
         scores={key.removeprefix(prefix): n for key, n in values.items() if key.startswith(prefix) and isfinite(n)},
     )
+
+
+def _is_whole(trainer: Trainer) -> bool:
+    # to Lightning 1 is one batch, and 1.0 is all of them
+    return isinstance(trainer.limit_test_batches, float) and trainer.limit_test_batches == 1.0
+
+
+def _digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _beside(ckpt_path: Path) -> Path:

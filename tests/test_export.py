@@ -3,6 +3,7 @@
 import errno
 import json
 import re
+import shutil
 from pathlib import Path
 
 import pytest
@@ -138,13 +139,24 @@ def test_scores_of_other_weights_are_left_out(trained, tmp_path):
     """A test record beside a checkpoint that was replaced since is not one of it."""
     record = trained / "version_0/checkpoints/best.test.json"
     before = record.read_text()
-    record.write_text(json.dumps({**json.loads(before), "step": 999}))
+    record.write_text(json.dumps({**json.loads(before), "checkpoint": "of other weights"}))
     try:
         folder = export(ckpt_path=str(trained / "version_0/checkpoints/best.ckpt"), output=str(tmp_path / "model"))
     finally:
         record.write_text(before)
     facts = json.loads((folder / "scores.json").read_text())
     assert [split["name"] for split in facts["splits"]] == ["validation"]
+
+
+@pytest.mark.parametrize("part", ["--trainer.limit_test_batches=1", "--trainer.fast_dev_run=true"])
+def test_the_scores_of_a_part_of_the_test_are_not_kept(trained, tmp_path, monkeypatch, part):
+    monkeypatch.chdir(tmp_path)
+    shutil.copy(trained / "version_0/checkpoints/best.ckpt", "best.ckpt")
+    quiet = ["--trainer.accelerator=cpu", "--trainer.enable_progress_bar=false"]
+    assert main(["test", "--ckpt_path=best.ckpt", part, *quiet]) == 0
+    assert not Path("best.test.json").exists()
+    assert main(["test", "--ckpt_path=best.ckpt", *quiet]) == 0
+    assert Path("best.test.json").exists()
 
 
 def test_what_only_its_author_knows_stands_in_the_card(trained, tmp_path):
@@ -169,6 +181,21 @@ def test_a_folder_that_is_there_is_replaced_only_when_told_to(trained, folder):
     assert (folder / "notes.txt").is_file()
     export(ckpt_path=best, output=str(folder), overwrite=True)
     assert {path.name for path in folder.iterdir()} == FILES
+
+
+def test_a_folder_of_something_else_is_never_replaced(trained, tmp_path):
+    (tmp_path / "thesis.tex").write_text("all of it")
+    best = str(trained / "version_0/checkpoints/best.ckpt")
+    with pytest.raises(InputError, match="holds no exported model, and is not replaced"):
+        export(ckpt_path=best, output=str(tmp_path), overwrite=True)
+    assert (tmp_path / "thesis.tex").is_file()
+
+
+def test_a_config_that_no_run_has_written_is_not_published(trained, tmp_path):
+    shutil.copy(trained / "version_0/checkpoints/best.ckpt", tmp_path / "best.ckpt")
+    (tmp_path / "config.yaml").write_text("password: rosebud\n")
+    folder = export(ckpt_path=str(tmp_path / "best.ckpt"), output=str(tmp_path / "model"))
+    assert "rosebud" not in (folder / "README.md").read_text()
 
 
 def test_an_error_on_the_way_leaves_nothing(trained, tmp_path, monkeypatch):

@@ -19,6 +19,7 @@ import torch
 from fake_hub import READ, WRITE, FakeHub
 from huggingface_hub import HfApi, constants
 from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.callbacks import ModelCheckpoint
 from transformers import AutoModelForTokenClassification, AutoTokenizer
 
 import ner_lightning.hub as hub_module
@@ -370,6 +371,26 @@ def test_in_a_notebook_it_needs_no_command_line(served, conll_files, tiny_model,
     options = {"accelerator": "cpu", "enable_progress_bar": False, "logger": False, "max_epochs": 1}
     Trainer(callbacks=[PushToHub("ner")], **options).fit(model, data)
     assert same(at_head(fake, tmp_path), model.model.state_dict())
+
+
+@pytest.mark.filterwarnings("ignore:Checkpoint directory .* exists and is not empty")
+def test_a_callback_that_is_used_again_pushes_the_second_model(served, conll_files, tiny_model, tmp_path, monkeypatch):
+    fake, callback = served(), PushToHub("ner", strict=True)
+    monkeypatch.chdir(tmp_path)
+    for seed in (1, 2):
+        data = TokenClassificationDataModule(
+            train_file=str(conll_files / "train.conll"),
+            validation_file=str(conll_files / "validation.conll"),
+            model_name_or_path=str(tiny_model),
+        )
+        torch.manual_seed(seed)
+        model = TokenClassificationModule(str(tiny_model), labels=data.labels)
+        folder = {"default_root_dir": tmp_path, "logger": False}
+        checkpoints = ModelCheckpoint(tmp_path / "kept", "best", enable_version_counter=False)
+        Trainer(
+            callbacks=[checkpoints, callback], accelerator="cpu", enable_progress_bar=False, max_epochs=1, **folder
+        ).fit(model, data)
+        assert same(at_head(fake, tmp_path), model.model.state_dict())
 
 
 @pytest.mark.parametrize(
