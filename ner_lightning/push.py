@@ -31,7 +31,7 @@ _ATTEMPTS = 5
 _LONGEST_WAIT = 60  # seconds between two attempts, whatever the Hub asks for
 _PASSING = {408, 429, 500, 502, 503, 504}  # answers of a Hub that may well be better in a moment
 # left over from another model, these would be loaded with this one
-_STALE = re.compile(r"[^/]*\.safetensors(\.index\.json)?|pytorch_model[^/]*\.bin(\.index\.json)?")
+_STALE = re.compile(r"(model[^/]*\.safetensors|pytorch_model[^/]*\.bin)(\.index\.json)?")
 
 
 def push(run_dir: str | Path, *, check: Destination | None = None, say: Callable[[str], None] = print) -> bool:
