@@ -103,8 +103,7 @@ class TokenClassificationModule(LightningModule):
             The model's output: `logits` (windows, length, labels) and `loss`, which is of no meaning where there are no
             labels to learn.
         """
-        # no token_type_ids: a window is one segment, which is what every model assumes without them
-        output = self.model(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"])
+        output = self._run(batch)
         output.loss = self._loss(batch, output.logits)
         return output
 
@@ -133,7 +132,7 @@ class TokenClassificationModule(LightningModule):
         Returns:
             Positions of the words in the chunk, their label ids, and how probable these are (float32), all (words,).
         """
-        words = [self._words(windows, self(windows).logits) for windows in batch[1]]
+        words = [self._words(windows, self._run(windows).logits) for windows in batch[1]]
         if not words:
             none = torch.zeros(0, dtype=torch.int64, device=self.device)
             return none, none, none.float()
@@ -143,13 +142,13 @@ class TokenClassificationModule(LightningModule):
 
     def on_validation_epoch_end(self) -> None:
         """Log the scores of the whole validation split."""
-        whole = _is_whole(self.trainer.limit_val_batches) and not self.trainer.sanity_checking
+        whole = is_whole(self.trainer.limit_val_batches) and not self.trainer.sanity_checking
         self._log_scores(self.val_score, "val", whole=whole)
         self._validated_at = self.trainer.global_step if whole else None
 
     def on_test_epoch_end(self) -> None:
         """Log the scores of the whole test split."""
-        self._log_scores(self.test_score, "test", whole=_is_whole(self.trainer.limit_test_batches))
+        self._log_scores(self.test_score, "test", whole=is_whole(self.trainer.limit_test_batches))
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """AdamW, and a learning rate that rises for `warmup_ratio` of all steps and then falls to zero."""
@@ -191,8 +190,12 @@ class TokenClassificationModule(LightningModule):
                 f"{self.hparams['model_name_or_path']}, and {other} differs"
             )
 
+    def _run(self, batch: Batch) -> Any:
+        # no token_type_ids: a window is one segment, which is what every model assumes without them
+        return self.model(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"])
+
     def _score(self, batch: Batch, score: EntityScore, stage: str) -> None:
-        word_index, predictions, logits = self._words(batch, self(batch).logits)
+        word_index, predictions, logits = self._words(batch, self._run(batch).logits)
         scored = batch["word_index"] >= 0  # (windows, length)
         sentences = batch["sentence_index"][:, None].expand_as(scored)
         targets = batch["labels"][scored]
@@ -248,8 +251,13 @@ class TokenClassificationModule(LightningModule):
         return self.device.type in ("cuda", "cpu") and self.trainer.precision != "16-mixed"
 
 
-def _is_whole(limit: float) -> bool:
-    return isinstance(limit, float) and limit == 1.0  # to Lightning 1 is one batch, and 1.0 is all of them
+def is_whole(limit: float) -> bool:
+    """Whether a limit of batches leaves out none.
+
+    Args:
+        limit: As the Trainer has it: to Lightning 1 is one batch, and 1.0 is all of them.
+    """
+    return isinstance(limit, float) and limit == 1.0
 
 
 def _recompute_activations(model: "PreTrainedModel") -> None:

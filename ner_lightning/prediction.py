@@ -23,7 +23,7 @@ from ner_lightning.encoding import Encoder
 from ner_lightning.errors import InputError
 from ner_lightning.files import refuse_unwritable, replacing
 from ner_lightning.labelled import EntityReader, LabelledRow, as_colours, as_columns, as_json, render
-from ner_lightning.model import TokenClassificationModule
+from ner_lightning.model import TokenClassificationModule, is_whole
 from ner_lightning.parts import merge_parts, remove_parts, write_piece
 from ner_lightning.predict_file import STANDARD_INPUT, Chunk, PredictFile, Row
 
@@ -70,8 +70,7 @@ class PredictionWriter(Callback):
         assert isinstance(data, TokenClassificationDataModule)
         assert isinstance(pl_module, TokenClassificationModule)
         self.refuse_processes(trainer.world_size, predict_file=data.predict_file)
-        limit = trainer.limit_predict_batches
-        if not (isinstance(limit, float) and limit == 1.0):  # to Lightning 1 is one batch, and 1.0 is all of them
+        if not is_whole(trainer.limit_predict_batches):
             raise InputError(
                 "only a part of the words would have a prediction, and nothing is written: leave out "
                 "--trainer.limit_predict_batches and --trainer.fast_dev_run"

@@ -82,7 +82,7 @@ def full_id(repo_id: str) -> str:
 
     _limit_waiting()
     try:
-        return repo_id if "/" in repo_id else f"{HfApi().whoami()['name']}/{repo_id}"
+        return _with_namespace(HfApi(), repo_id)
     except Exception as error:
         reason = _reason(error)
         raise InputError(f"--repo_id={repo_id}: give it with its namespace (you/{repo_id}): {reason}") from error
@@ -183,8 +183,7 @@ def _head(api: HfApi, destination: Destination) -> tuple[str, str]:
 
     repo_id, revision = destination.repo_id, destination.revision
     try:
-        if "/" not in repo_id:
-            repo_id = f"{api.whoami()['name']}/{repo_id}"
+        repo_id = _with_namespace(api, repo_id)
         return repo_id, str(api.model_info(repo_id, revision=revision).sha)
     except HfHubHTTPError as error:
         if error.response.status_code != 404:
@@ -193,6 +192,10 @@ def _head(api: HfApi, destination: Destination) -> tuple[str, str]:
     if revision is not None:
         api.create_branch(repo_id, branch=revision, exist_ok=True)
     return repo_id, str(api.model_info(repo_id, revision=revision).sha)
+
+
+def _with_namespace(api: HfApi, repo_id: str) -> str:
+    return repo_id if "/" in repo_id else f"{api.whoami()['name']}/{repo_id}"
 
 
 def _arrived(api: HfApi, repo_id: str, revision: str | None, files: dict[str, Path]) -> str | None:

@@ -18,6 +18,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from ner_lightning.card import CardSplit
 from ner_lightning.data import TokenClassificationDataModule
 from ner_lightning.files import replacing
+from ner_lightning.model import is_whole
 
 log = logging.getLogger(__name__)
 
@@ -30,7 +31,7 @@ class TestRecord(Callback):
     def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Write them, unless only a part of the split was scored."""
         data = trainer.datamodule  # type: ignore[attr-defined]
-        if trainer.ckpt_path is None or not trainer.is_global_zero or not _is_whole(trainer):
+        if trainer.ckpt_path is None or not trainer.is_global_zero or not is_whole(trainer.limit_test_batches):
             return
         if not isinstance(data, TokenClassificationDataModule):
             return
@@ -89,11 +90,6 @@ def _split(name: str, values: dict[str, float], data: dict[str, Any], commit: st
         # what is not finite was not measured, and no JSON
         scores={key.removeprefix(prefix): n for key, n in values.items() if key.startswith(prefix) and isfinite(n)},
     )
-
-
-def _is_whole(trainer: Trainer) -> bool:
-    # to Lightning 1 is one batch, and 1.0 is all of them
-    return isinstance(trainer.limit_test_batches, float) and trainer.limit_test_batches == 1.0
 
 
 def _digest(path: Path) -> str:
