@@ -62,7 +62,7 @@ class PredictionWriter(Callback):
         """Open the output, before anything is labelled.
 
         Raises:
-            InputError: It cannot be written, or only a part of the input would be labelled.
+            InputError: It cannot be written, is the input, or only a part of the input would be labelled.
         """
         if stage != "predict":
             return
@@ -94,6 +94,8 @@ class PredictionWriter(Callback):
         else:
             link = Path(self.output)
             self._path = link.resolve() if link.is_symlink() else link  # a link stays one (/dev/stdout is one)
+        if self._path.exists() and self._path.samefile(self._source.path):
+            raise InputError(f"--prediction.output={self._path} is the file that is read: give another one")
         if trainer.world_size > 1:
             ranks = range(trainer.world_size)
             self._parts = [self._path.with_name(f"{self._path.name}.{rank}.part") for rank in ranks]

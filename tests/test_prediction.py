@@ -95,6 +95,12 @@ def stdout(monkeypatch):
     return stdout
 
 
+def test_the_input_is_never_the_output(predict, tmp_path):
+    with pytest.raises(InputError, match=r"--prediction.output=.*notes.txt is the file that is read: give another one"):
+        predict("notes.txt", "Mira left.\n", output=tmp_path / "notes.txt")
+    assert (tmp_path / "notes.txt").read_text() == "Mira left.\n"
+
+
 def trainer(folder, *callbacks, **options):
     quiet = {"logger": False, "enable_progress_bar": False, "enable_model_summary": False}
     given = {"accelerator": "cpu", "enable_checkpointing": False, "default_root_dir": folder, **quiet, **options}
