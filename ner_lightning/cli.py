@@ -264,7 +264,8 @@ class _SaveConfig(SaveConfigCallback):
         super().setup(trainer, pl_module, stage)
         path = Path(trainer.log_dir or "") / self.config_filename  # asked for in all processes, which agree on it
         if trainer.is_global_zero:
-            path.write_text(f"# {self.command}\n{path.read_text(encoding='utf-8')}", encoding="utf-8")
+            command = self.command.replace("\n", "\n# ")  # an argument of several lines stays a comment
+            path.write_text(f"# {command}\n{path.read_text(encoding='utf-8')}", encoding="utf-8")
 
 
 def _new_version(root: Path) -> int:

@@ -66,6 +66,13 @@ def test_fit_leaves_checkpoints_logs_and_config_and_says_what_comes_next(run):
     assert "python -m ner_lightning test --ckpt_path runs/version_0/checkpoints/best.ckpt" in out
 
 
+def test_a_config_whose_command_had_several_lines_can_be_read_again(run):
+    fit(run, '--checkpoint={"mode":\n"max"}')
+    text = Path("runs/version_0/config.yaml").read_text()
+    assert text.startswith("# python -m ner_lightning fit ")
+    assert yaml.safe_load(text)["checkpoint"]["mode"] == "max"
+
+
 def test_every_checkpoint_of_a_run_loads_without_running_code(run):
     fit(run)
     for path in Path("runs").glob("**/*.ckpt"):
