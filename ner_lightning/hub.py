@@ -261,7 +261,8 @@ class PushToHub(Callback):
         self._heard = len(records)
         if self._sender is not None and self._sender.poll() and not failures:
             log = self._outbox.folder / "push.log"
-            last = log.read_text(encoding="utf-8", errors="replace").strip().rpartition("\n")[2]
+            text = log.read_text(encoding="utf-8", errors="replace") if log.is_file() else "its log is gone"
+            last = text.strip().rpartition("\n")[2]
             rank_zero_warn(f"PushToHub: the process that pushes broke: {last} (see {log}); {self._how_to_send()}")
         for record in failures:
             if record["event"] == "stopped":

@@ -25,7 +25,7 @@ from transformers import AutoModelForTokenClassification, AutoTokenizer
 import ner_lightning.hub as hub_module
 from ner_lightning import PushToHub, TokenClassificationDataModule, TokenClassificationModule
 from ner_lightning.__main__ import main
-from ner_lightning.checkpoints import read_checkpoint
+from ner_lightning.checkpoints import BestCheckpoint, read_checkpoint
 from ner_lightning.errors import InputError
 from ner_lightning.outbox import Destination, Outbox
 
@@ -371,6 +371,27 @@ def test_in_a_notebook_it_needs_no_command_line(served, conll_files, tiny_model,
     options = {"accelerator": "cpu", "enable_progress_bar": False, "logger": False, "max_epochs": 1}
     Trainer(callbacks=[PushToHub("ner")], **options).fit(model, data)
     assert same(at_head(fake, tmp_path), model.model.state_dict())
+
+
+@pytest.mark.parametrize("first", [True, False])
+def test_of_several_checkpoints_the_one_of_validation_is_followed(first, tmp_path):
+    """Whatever the order, and not the best training loss."""
+    other, best = ModelCheckpoint(monitor="train_loss"), BestCheckpoint()
+    other.best_model_path, best.best_model_path = "other.ckpt", "best.ckpt"
+    callbacks = [other, best] if first else [best, other]
+    trainer = Trainer(accelerator="cpu", logger=False, callbacks=callbacks)
+    assert hub_module._checkpoint(trainer, best=True) == "best.ckpt"
+
+
+def test_the_newest_state_is_found_among_all_that_are_kept(tmp_path):
+    kept = ModelCheckpoint(monitor="val_loss", save_top_k=-1)
+    for age, name in enumerate(("newest", "older", "best")):
+        (tmp_path / name).touch()
+        os.utime(tmp_path / name, (1000 - age, 1000 - age))
+    kept.best_model_path = str(tmp_path / "best")
+    kept.best_k_models = {str(tmp_path / name): torch.tensor(0.0) for name in ("older", "newest", "best")}
+    trainer = Trainer(accelerator="cpu", logger=False, callbacks=[kept])
+    assert hub_module._checkpoint(trainer, best=False) == str(tmp_path / "newest")
 
 
 @pytest.mark.filterwarnings("ignore:Checkpoint directory .* exists and is not empty")

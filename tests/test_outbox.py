@@ -286,3 +286,13 @@ def test_the_journal_is_one_object_a_line_with_its_time(outbox):
     stage(outbox, 1)
     (line,) = outbox.journal.read_text().splitlines()
     assert json.loads(line).keys() == {"time", "event", "name", "message"}
+
+
+def test_a_model_for_another_repository_gives_way_to_none(tmp_path):
+    """Without a logger, runs share their folder."""
+    outbox = Outbox(tmp_path)
+    for step, name in enumerate(("user/a", "user/b", "user/b")):
+        outbox.stage(lambda folder: None, step=step, destination=Destination(name), message="m")
+    assert [staged.destination.repo_id for staged in outbox.waiting()] == ["user/a", "user/b"]
+    assert outbox.take().destination == Destination("user/b")
+    assert [staged.destination.repo_id for staged in outbox.waiting()] == ["user/a", "user/b"]

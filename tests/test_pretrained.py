@@ -162,6 +162,13 @@ def test_a_byte_level_tokenizer_splits_words_like_their_text(byte_level, words, 
     assert not said()
 
 
+def test_the_offsets_of_a_byte_level_tokenizer_keep_the_first_letter(byte_level):
+    text = "Mira Toll"
+    tokenizer = load_tokenizer(str(byte_level))
+    offsets = tokenizer(text, return_offsets_mapping=True, add_special_tokens=False).offset_mapping
+    assert "".join(text[start:end] for start, end in offsets).replace(" ", "") == "MiraToll"
+
+
 def test_a_byte_level_tokenizer_puts_the_space_before_every_word(byte_level):
     tokenizer = load_tokenizer(str(byte_level))
     encoded = tokenizer(["lives", "lives"], is_split_into_words=True, add_special_tokens=False)
