@@ -27,7 +27,7 @@ from ner_lightning.checkpoints import BestCheckpoint, LastCheckpoint, read_check
 from ner_lightning.data import TokenClassificationDataModule
 from ner_lightning.errors import InputError
 from ner_lightning.model import TokenClassificationModule
-from ner_lightning.options import checkpoint_to_use, with_checkpoint, without_checkpoint
+from ner_lightning.options import checkpoint_to_use, complete, recorded_options, refuse_contradictions
 from ner_lightning.predict_file import STANDARD_INPUT
 from ner_lightning.prediction import PredictionWriter
 from ner_lightning.pretrained import load_config, trained_labels
@@ -194,18 +194,37 @@ class TokenClassificationCLI(LightningCLI):
             self.trainer.predict(**kwargs, return_predictions=False)
 
     def _parse_ckpt_path(self) -> None:
-        """Take from the checkpoint what was not given; LightningCLI would put all of it over the command line."""
+        """Parse again with what the checkpoint records as defaults; LightningCLI would put it over the command line."""
         subcommand = self.config["subcommand"]
         config = self.config[subcommand]
         if subcommand == "inspect":
             config["model"]["pretrained"] = False  # nothing is run: no weights are needed
             return
-        typed, given = self._typed_and_given(subcommand)
-        config["ckpt_path"] = checkpoint_to_use(config, subcommand, given=given)
-        if config["ckpt_path"] is None:
-            without_checkpoint(config, subcommand, typed=typed)
-        else:
-            with_checkpoint(config, subcommand, typed=typed, given=given)
+        parser, given = self._parser(subcommand), config
+        path = checkpoint_to_use(config, subcommand, model_name_or_path=self._model_given(parser, config))
+        checkpoint = None
+        if path is not None:
+            checkpoint = read_checkpoint(path)
+            known = parser.get_defaults()
+            recorded = recorded_options(checkpoint, subcommand, given=given)
+            parser.set_defaults({name: value for name, value in recorded.items() if name in known})
+            self.parse_arguments(self.parser, self._args)
+            config = self.config[subcommand]
+            config["ckpt_path"] = path
+            if subcommand == "fit":
+                refuse_contradictions(config, checkpoint)
+        complete(config, subcommand, given=given, checkpoint=checkpoint)
+
+    def _model_given(self, parser: LightningArgumentParser, config: Any) -> str | None:
+        """The name of the model, where the command line or a config file has one, be it the default."""
+        name: str = config["model"]["model_name_or_path"]
+        default = parser.get_default("model.model_name_or_path")
+        if name != default:
+            return name
+        parser.set_defaults({"model.model_name_or_path": ""})
+        self.parse_arguments(self.parser, self._args)
+        parser.set_defaults({"model.model_name_or_path": default})
+        return self.config[self.config["subcommand"]]["model"]["model_name_or_path"] or None
 
     def _options_to_predict(self, config: Any) -> dict[str, Any]:
         """What the Trainer is given to predict: no log, as nothing is measured, and a folder if anything goes there."""
@@ -223,16 +242,6 @@ class TokenClassificationCLI(LightningCLI):
         if config.enable_progress_bar is None and writer.streams(predict_file) and sys.stdout.isatty():
             options["enable_progress_bar"] = False  # it would move over the predictions
         return options
-
-    def _typed_and_given(self, subcommand: str) -> tuple[set[str], set[str]]:
-        """The options of model and data that stand on the command line; these and those of config files."""
-        config, defaults = self.config[subcommand], self._parser(subcommand).get_defaults()
-        named = {arg.split("=")[0].removeprefix("--").removesuffix("+") for arg in self._args if arg.startswith("--")}
-        keys = ["seed_everything", *(f"{group}.{name}" for group in ("model", "data") for name in vars(config[group]))]
-        changed = {key for key in keys if config[key] != defaults.get(key)}
-        # `--data data.yaml` types all that it changes
-        typed = named | {key for key in changed if key.split(".")[0] in named}
-        return typed, typed | changed
 
     def _check_before_anything_is_written(self) -> None:
         """What is wrong with the data or does not fit the model is said before the run has a folder."""
@@ -256,6 +265,12 @@ class _SaveConfig(SaveConfigCallback):
     def __init__(self, *args: Any, command: str, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.command = command
+
+    def on_save_checkpoint(
+        self, trainer: LightningTrainer, pl_module: LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        """Record the whole configuration in the checkpoint, so that a resumed run needs no config file."""
+        checkpoint["config"] = self.parser.dump(self.config, skip_none=False)
 
     def setup(self, trainer: LightningTrainer, pl_module: LightningModule, stage: str) -> None:
         """Save the config, and put the command above it."""
