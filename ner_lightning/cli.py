@@ -52,6 +52,8 @@ def main(args: list[str] | None = None) -> int:
     warnings.filterwarnings("ignore", message=".*does not have many workers.*")
     # a run that ends before its first validation: LastCheckpoint keeps it
     warnings.filterwarnings("ignore", message=".*could not find the monitored key.*")
+    # Lightning's estimate of the model's size counts 32 bits a weight
+    warnings.filterwarnings("ignore", message=".*is not supported by the model summary.*")
     # Lightning's own use of torch
     warnings.filterwarnings("ignore", message=".*isinstance.treespec, LeafSpec.* is deprecated.*")
     # Lightning's warning against two sources of arguments: there is one, the list
@@ -221,10 +223,13 @@ class TokenClassificationCLI(LightningCLI):
         default = parser.get_default("model.model_name_or_path")
         if name != default:
             return name
+        parsed = self.config
         parser.set_defaults({"model.model_name_or_path": ""})
         self.parse_arguments(self.parser, self._args)
         parser.set_defaults({"model.model_name_or_path": default})
-        return self.config[self.config["subcommand"]]["model"]["model_name_or_path"] or None
+        found: str = self.config[self.config["subcommand"]]["model"]["model_name_or_path"]
+        self.config = parsed
+        return found or None
 
     def _options_to_predict(self, config: Any) -> dict[str, Any]:
         """What the Trainer is given to predict: no log, as nothing is measured, and a folder if anything goes there."""
