@@ -6,6 +6,7 @@ It knows nothing of the command line, nor of what the weights are of.
 from __future__ import annotations
 
 import logging
+import re
 import shutil
 from pathlib import Path
 from typing import Any, Literal
@@ -28,24 +29,25 @@ class BestCheckpoint(ModelCheckpoint):
 
     Args:
         monitor: The logged number that decides; without one, the last epoch is kept.
-        mode: Whether a larger number is better (`max`) or a smaller one (`min`).
-        dirpath: Where to; by default `checkpoints` in the folder of the run.
+        mode: Whether a larger number is better (`max`) or a smaller one (`min`); by default as the number is known:
+            `min` for losses, `max` for F1, precision, recall and accuracy.
         save_weights_only: Leave out the optimizer: smaller by two thirds, but training cannot go on from it.
+
+    Raises:
+        InputError: There is no mode, and `monitor` is no number of this package.
     """
 
     def __init__(
         self,
         *,
         monitor: str | None = "val_f1",
-        mode: Literal["max", "min"] = "max",
-        dirpath: str | None = None,
+        mode: Literal["max", "min"] | None = None,
         save_weights_only: bool = False,
     ) -> None:
         super().__init__(
-            dirpath=dirpath,
             filename="best",
             monitor=monitor,
-            mode=mode,
+            mode=mode or _mode(monitor),
             save_weights_only=save_weights_only,
             enable_version_counter=False,  # one file a run, under a name that one can type
         )
@@ -139,3 +141,10 @@ def newest_checkpoint(root: str | Path, *, kind: str = "best", model_name_or_pat
         if model_name_or_path in (None, started_from):
             return path
     return None
+
+
+def _mode(monitor: str | None) -> Literal["max", "min"]:
+    name = re.fullmatch(r"(?:train|val|test)_(loss|f1|precision|recall|accuracy)(?:_.+)?", monitor or "val_f1")
+    if name is None:
+        raise InputError(f"--checkpoint.monitor={monitor}: say which number is better, --checkpoint.mode=max or min")
+    return "min" if name[1] == "loss" else "max"

@@ -252,3 +252,18 @@ def test_a_run_that_was_moved_is_resumed_with_its_best_checkpoint(tmp_path):
     first.rename(moved)
     steps, _ = run(second, [0.1], resume=moved / "checkpoints" / "last.ckpt", max_epochs=3)
     assert steps == {"best.ckpt": 4, "last.ckpt": 12}
+
+
+@pytest.mark.parametrize(
+    ("monitor", "mode"),
+    [("val_loss", "min"), ("train_loss", "min"), ("val_f1", "max"), ("val_f1_PER", "max"), ("val_accuracy", "max")],
+)
+def test_the_better_number_of_a_known_score_is_known(monitor, mode):
+    assert BestCheckpoint(monitor=monitor).mode == mode
+    assert BestCheckpoint(monitor=monitor, mode="max").mode == "max"
+
+
+def test_for_another_number_the_mode_is_asked_for():
+    with pytest.raises(InputError, match=r"--checkpoint.monitor=my_cost: say which number is better"):
+        BestCheckpoint(monitor="my_cost")
+    assert BestCheckpoint(monitor="my_cost", mode="min").mode == "min"
