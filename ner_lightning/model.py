@@ -5,10 +5,14 @@ where the data comes from, nor of what is written or pushed.
 """
 
 import math
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 from lightning.pytorch import LightningModule
+from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.plugins.precision import MixedPrecision, Precision
+from lightning.pytorch.utilities import GradClipAlgorithmType
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 from torch.nn import functional
@@ -41,6 +45,7 @@ class TokenClassificationModule(LightningModule):
         freeze_layers: Do not train this many of the lowest layers, nor the embeddings below them.
         subword_weight: Weight in the training loss of a word's further sub-words, with `--data.label_all_tokens`; the
             first, which is scored, has 1. A little is enough for `transformers.pipeline`, which reads all of them.
+        terminate_on_nan: Stop at the first step whose loss is not finite; otherwise go on, as long as the weights are.
         score_mode: `default` reads ill-formed tag sequences as conlleval does; `strict` counts well-formed IOB2 only.
 
     Raises:
@@ -62,6 +67,7 @@ class TokenClassificationModule(LightningModule):
         freeze_embeddings: bool = False,
         freeze_layers: int = 0,
         subword_weight: float = 0.1,
+        terminate_on_nan: bool = True,
         score_mode: Literal["default", "strict"] = "default",
     ) -> None:
         super().__init__()
@@ -83,6 +89,7 @@ class TokenClassificationModule(LightningModule):
         self.weight_decay = weight_decay
         self.warmup_ratio = warmup_ratio
         self.subword_weight = subword_weight
+        self.terminate_on_nan = terminate_on_nan
         self.model = load_token_classifier(
             model_name_or_path, labels=labels, pretrained=pretrained, revision=model_revision
         )
@@ -108,8 +115,14 @@ class TokenClassificationModule(LightningModule):
         return output
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        """Loss of a batch."""
+        """Loss of a batch.
+
+        Raises:
+            InputError: It is not finite.
+        """
         loss: Tensor = self(batch).loss
+        if self.terminate_on_nan and not loss.isfinite():
+            raise InputError(f"the training loss is {loss.item()} {self._diverged()}")
         self.log("train_loss", loss, prog_bar=True)
         return loss
 
@@ -166,8 +179,33 @@ class TokenClassificationModule(LightningModule):
         schedule = get_linear_schedule_with_warmup(optimizer, math.ceil(steps * self.warmup_ratio), int(steps))
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
+    def configure_gradient_clipping(
+        self,
+        optimizer: torch.optim.Optimizer,
+        gradient_clip_val: int | float | None = None,
+        gradient_clip_algorithm: str | None = None,
+    ) -> None:
+        """Clip as the Trainer says, with bfloat16 too.
+
+        Lightning refuses to clip for fused optimizers in mixed precision, since their gradients may still be scaled.
+        With bfloat16 nothing is scaled.
+        """
+        precision = self.trainer.precision_plugin
+        if isinstance(precision, MixedPrecision) and precision.scaler is None:
+            algorithm = GradClipAlgorithmType(gradient_clip_algorithm or "norm")
+            Precision.clip_gradients(precision, optimizer, gradient_clip_val or 0.0, algorithm)
+        else:
+            self.clip_gradients(optimizer, gradient_clip_val, gradient_clip_algorithm)
+
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Keep the scores with the very weights that were scored, for the model card."""
+        """Keep the scores with the very weights that were scored, for the model card.
+
+        Raises:
+            InputError: A weight is not finite: such a model is not kept.
+        """
+        for name, weights in checkpoint["state_dict"].items():
+            if weights.is_floating_point() and not weights.isfinite().all():
+                raise InputError(f"the weights of {name} are not finite {self._diverged()}")
         if self._validated_at == self.trainer.global_step:
             metrics = self.trainer.callback_metrics.items()
             checkpoint["validation_scores"] = {name: float(n) for name, n in metrics if name.startswith("val_")}
@@ -189,6 +227,15 @@ class TokenClassificationModule(LightningModule):
                 f"{checkpoint['hyper_parameters'].get('model_name_or_path')}, this one is "
                 f"{self.hparams['model_name_or_path']}, and {other} differs"
             )
+
+    def _diverged(self) -> str:
+        kept = (c.best_model_path for c in self.trainer.checkpoint_callbacks if isinstance(c, ModelCheckpoint))
+        last = next((path for path in kept if Path(path).is_file()), None)
+        return (
+            f"at step {self.trainer.global_step}: training has diverged, and this state is not kept; try a smaller "
+            "--model.learning_rate, --model.warmup_ratio=0.1, --trainer.gradient_clip_val=1.0 or another "
+            f"--trainer.precision; {f'{last} is the last good checkpoint' if last else 'nothing was saved before'}"
+        )
 
     def _run(self, batch: Batch) -> Any:
         # no token_type_ids: a window is one segment, which is what every model assumes without them
@@ -247,7 +294,7 @@ class TokenClassificationModule(LightningModule):
         ]
 
     def _fused(self) -> bool:
-        # with fp16 the loss scaler of Lightning cannot clip the gradients of a fused optimizer
+        # a fused optimizer undoes the scaling of fp16 in its step, after the gradients were clipped
         return self.device.type in ("cuda", "cpu") and self.trainer.precision != "16-mixed"
 
 

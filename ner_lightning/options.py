@@ -30,6 +30,8 @@ _SOURCES = {
 _PREDICTED = {"predict_file", "predict_format"}
 # made from other options, never given
 _LINKED = {"model.labels", "data.model_name_or_path", "data.model_revision"}
+# what a resumed run may change, as nothing was made with it
+_FREE = {"model.terminate_on_nan"}
 # of the machine that trained, not of the run
 _MACHINE = {"accelerator", "strategy", "devices", "num_nodes", "default_root_dir", "fast_dev_run"}
 
@@ -104,7 +106,7 @@ def refuse_contradictions(config: Any, checkpoint: dict[str, Any]) -> None:
     if "optimizer_states" not in checkpoint:
         raise InputError(f"--ckpt_path={config['ckpt_path']} holds weights alone: no run can go on from it")
     for name, value in _trained_with(checkpoint).items():
-        if name not in _LINKED and name in config and config[name] != value:
+        if name not in _LINKED | _FREE and name in config and config[name] != value:
             raise InputError(
                 f"--{name}={config[name]}, but {config['ckpt_path']} was trained with {value}: a run is resumed "
                 "with its own options; leave it out, or start a new run"

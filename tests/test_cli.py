@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
+from lightning.pytorch import Callback
 
 from ner_lightning.cli import _new_version, main
 
@@ -496,3 +497,41 @@ def test_help_imports_no_heavy_library_that_lightning_does_not_import_itself():
     assert out.splitlines()[-1] == "[]"
     for text in ("--data.train_file", "--model.learning_rate", "Peak of the learning rate"):
         assert text in out
+
+
+def test_the_epoch_with_the_smallest_loss_is_kept_where_the_loss_is_monitored(run):
+    out = fit(run, "--checkpoint.monitor=val_loss", "--model.learning_rate=0.01")
+    losses = [float(line.split()[1]) for line in out.splitlines() if line[:1].isdigit()]
+    best = torch.load("runs/version_0/checkpoints/best.ckpt", weights_only=True)
+    assert best["validation_scores"]["val_loss"] == pytest.approx(min(losses), abs=1e-4)
+    assert max(losses) > min(losses)
+
+
+def test_a_run_that_diverges_ends_at_once_and_keeps_no_such_weights(run):
+    message = error(run("fit", "--model.learning_rate=1e30", "--data.batch_size=1"))
+    assert "the training loss is nan at step " in message
+    assert "nothing was saved before" in message
+    assert not list(Path("runs").glob("**/*.ckpt"))
+
+
+def test_weights_that_are_not_finite_are_never_kept(run):
+    options = ["--model.learning_rate=1e30", "--model.terminate_on_nan=false", "--data.batch_size=1"]
+    message = error(run("fit", *options))
+    assert "are not finite at step " in message
+    assert not list(Path("runs").glob("**/*.ckpt"))
+
+
+def test_of_a_run_that_diverges_later_the_last_good_state_stays(run):
+    fit(run)
+    message = error(run("fit", "--ckpt_path=last", "--trainer.max_epochs=3", "--trainer.callbacks+=test_cli.Blow"))
+    assert "runs/version_1/checkpoints/best.ckpt is the last good checkpoint" in message
+    best = torch.load("runs/version_1/checkpoints/best.ckpt", weights_only=True)
+    assert all(weights.isfinite().all() for weights in best["state_dict"].values())
+
+
+class Blow(Callback):
+    """Make a weight infinite, as an overflow would."""
+
+    def on_train_start(self, trainer, pl_module):
+        """The bias of the classifier."""
+        pl_module.model.classifier.bias.data[0] = torch.inf

@@ -92,6 +92,25 @@ def test_quickstart_runs_without_a_network(tmp_path, monkeypatch, capsys):
     assert "Tarina" in capsys.readouterr().out
 
 
+# the kinds of precision that a processor has; 16-mixed is there taken for bf16-mixed
+PRECISIONS = ["32-true", "bf16-mixed", "16-mixed", "bf16-true", "16-true", "64-true"]
+EVERY = [pytest.param(c, p, marks=pytest.mark.slow, id=f"{c.stem}-{p}") for c in CONFIGS for p in PRECISIONS]
+
+
+@pytest.mark.parametrize(("config", "precision"), [pytest.param(CONFIGS[1], "bf16-mixed", id="bf16-mixed"), *EVERY])
+@pytest.mark.filterwarnings("ignore:You passed .Trainer.*precision='16-mixed':UserWarning")
+def test_a_config_runs_in_each_precision(config, precision, hub, tiny_model, tmp_path, monkeypatch, capsys):
+    serve(hub, tiny_model)
+    monkeypatch.chdir(tmp_path)
+    options = ["--trainer.accelerator=cpu", "--trainer.enable_progress_bar=false", f"--trainer.precision={precision}"]
+    few = ["--trainer.limit_train_batches=2", "--trainer.max_epochs=1", "--trainer.log_every_n_steps=1"]
+    assert main(["fit", f"--config={config}", *few, *options]) == 0, capsys.readouterr().err
+    assert main(["fit", "--ckpt_path=last", "--trainer.max_epochs=2", *options]) == 0, capsys.readouterr().err
+    capsys.readouterr()
+    assert main(["test", *options]) == 0, capsys.readouterr().err
+    assert "words scored" in capsys.readouterr().out
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
 def test_quickstart_learns_to_find_names_that_it_has_never_seen(tmp_path, monkeypatch, capsys):
