@@ -63,6 +63,10 @@ def flags(options):
     return [f"--{name}={value}" for name, value in options.items()]
 
 
+def typed(value):
+    return "null" if value is None else value
+
+
 def nested(options):
     groups = {}
     for name, value in options.items():
@@ -77,9 +81,7 @@ def test_the_strongest_source_decides_in_a_resumed_run(parse, option, default, o
     assert parse("fit", "others", {}, {})[option] == one
     if not option.startswith("model."):  # of which a resumed run refuses other ones
         assert parse("fit", "others", {option: default}, {})[option] == default
-        assert (
-            parse("fit", "others", {option: other}, {option: "null" if default is None else default})[option] == default
-        )
+        assert parse("fit", "others", {option: other}, {option: typed(default)})[option] == default
         assert parse("fit", "others", {option: default}, {option: other})[option] == other
 
 
@@ -87,7 +89,7 @@ def test_the_strongest_source_decides_in_a_resumed_run(parse, option, default, o
 def test_the_strongest_source_decides_in_a_test(parse, option, default, one, other):
     assert parse("test", "others", {}, {})[option] == one
     assert parse("test", "others", {option: default}, {})[option] == default
-    assert parse("test", "others", {option: other}, {option: "null" if default is None else default})[option] == default
+    assert parse("test", "others", {option: other}, {option: typed(default)})[option] == default
     assert parse("test", "others", {option: default}, {option: other})[option] == other
 
 
