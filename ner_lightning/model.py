@@ -111,8 +111,37 @@ class TokenClassificationModule(LightningModule):
             labels to learn.
         """
         output = self._run(batch)
-        output.loss = self._loss(batch, output.logits)
+        output.loss = self.loss(batch, output.logits)
         return output
+
+    def loss(self, batch: Batch, logits: Tensor) -> Tensor:
+        """What training minimises: mean cross entropy over labelled sub-words. Override it for another loss.
+
+        The first sub-word of a word has weight 1, the others `subword_weight`.
+
+        Args:
+            batch: As `encoding.Collator` makes it.
+            logits: (windows, length, labels).
+        """
+        labels = batch["labels"].flatten()  # (windows * length,)
+        losses = functional.cross_entropy(logits.flatten(0, 1).float(), labels, reduction="none")  # 0 without a label
+        weights = torch.where(batch["word_index"].flatten() >= 0, 1.0, self.subword_weight) * (labels >= 0)
+        loss: Tensor = (losses * weights).sum() / weights.sum()
+        return loss
+
+    def decode(self, batch: Batch, logits: Tensor) -> Tensor:
+        """Choose a label at each position: the most probable one. Override it for another decoding.
+
+        All stages use it, with whole windows.
+
+        Args:
+            batch: As `encoding.Collator` makes it; a word is read where `word_index` is not negative.
+            logits: (windows, length, labels).
+
+        Returns:
+            Label ids, (windows, length).
+        """
+        return logits.argmax(-1)
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Loss of a batch.
@@ -252,22 +281,10 @@ class TokenClassificationModule(LightningModule):
         loss = functional.cross_entropy(logits.float(), targets)
         self.log(f"{stage}_loss", loss, batch_size=len(targets), on_epoch=True, sync_dist=True)
 
-    def _loss(self, batch: Batch, logits: Tensor) -> Tensor:
-        """Mean cross entropy over labelled sub-words, of which the first of a word has weight 1."""
-        labels = batch["labels"].flatten()  # (windows * length,)
-        losses = functional.cross_entropy(logits.flatten(0, 1).float(), labels, reduction="none")  # 0 without a label
-        weights = torch.where(batch["word_index"].flatten() >= 0, 1.0, self.subword_weight) * (labels >= 0)
-        loss: Tensor = (losses * weights).sum() / weights.sum()
-        return loss
-
     def _words(self, batch: Batch, logits: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """The decoding of every stage: the best label at the first sub-word of each word that is scored here.
-
-        With the position of the word before it, and the logits (words, labels) that it is the best of behind it.
-        """
+        """Positions, label ids and logits (words, labels) of the words scored here, at their first sub-words."""
         scored = batch["word_index"] >= 0
-        logits = logits[scored]
-        return batch["word_index"][scored], logits.argmax(-1), logits
+        return batch["word_index"][scored], self.decode(batch, logits)[scored], logits[scored]
 
     def _log_scores(self, score: EntityScore, stage: str, *, whole: bool) -> None:
         score.allow_missing = not whole

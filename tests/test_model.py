@@ -124,6 +124,32 @@ def test_with_all_weights_one_the_loss_is_that_of_transformers(make_model, batch
     assert model(batch).loss.item() == pytest.approx(model.model(**inputs).loss.item(), rel=1e-6)
 
 
+class EverywhereO(TokenClassificationModule):
+    """A model whose loss is twice the usual one, and which finds no entity."""
+
+    def loss(self, batch, logits):
+        """Twice."""
+        return 2 * super().loss(batch, logits)
+
+    def decode(self, batch, logits):
+        """The first label is O."""
+        assert logits.shape[:2] == batch["input_ids"].shape  # whole windows
+        return torch.zeros(logits.shape[:2], dtype=torch.int64)
+
+
+def test_a_subclass_can_change_the_loss_and_the_decoding(tiny_model, make_data, make_trainer, batch, conll_files):
+    data = make_data(predict_file=str(conll_files / "test.conll"))
+    model = EverywhereO(str(tiny_model), labels=data.labels).eval()
+    plain = TokenClassificationModule(str(tiny_model), labels=data.labels).eval()
+    plain.load_state_dict(model.state_dict())
+    assert model(batch).loss == 2 * plain(batch).loss
+    trainer = make_trainer()
+    scores = trainer.test(model, data, verbose=False)[0]
+    assert scores["test_recall"] == 0
+    assert 0 < scores["test_accuracy"] < 1
+    assert not any(label_ids.any() for _, label_ids, _ in trainer.predict(model, data))
+
+
 def test_fit_learns_by_heart(make_model, make_data, make_trainer, conll_files):
     data = make_data(validation_file=str(conll_files / "train.conll"), batch_size=4)
     trainer = make_trainer(max_epochs=60)
