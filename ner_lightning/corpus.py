@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from ner_lightning.errors import InputError
 from ner_lightning.hub_dataset import hub_tables
 from ner_lightning.quickstart import packaged
-from ner_lightning.sources import Source, content_key, files_of, from_file, from_table, no_progress_bars
+from ner_lightning.sources import Source, cached, content_key, from_files, from_folder, from_table, no_progress_bars
 from ner_lightning.tags import Scheme, TagError, detect_scheme, is_entity_scheme, label_list, to_iob2
 
 if TYPE_CHECKING:
@@ -53,8 +53,9 @@ def load_corpus(
     """Load a corpus from files or, where none is given, from a folder or a Hub dataset.
 
     Args:
-        dataset_name: id of a Hub dataset, or a folder with train, validation and test files.
-        dataset_config_name: configuration of the Hub dataset.
+        dataset_name: id of a Hub dataset, or a folder: with train, validation and test files, a snapshot of a Hub
+            dataset, or what `save_to_disk` wrote.
+        dataset_config_name: configuration of the Hub dataset or of its snapshot.
         dataset_revision: branch, tag or commit of the Hub dataset.
         train_file: `.jsonl`, `.json`, `.parquet`, `.conllu`; any other suffix is CoNLL columns.
         validation_file: the same for validation.
@@ -76,11 +77,11 @@ def load_corpus(
         raise InputError(f"labels: expected each label once, found {labels} (--data.labels)")
     given = {"train": train_file, "validation": validation_file, "test": test_file}
     files = {split: Path(packaged(str(path))) for split, path in given.items() if path is not None}
-    if not files and dataset_name is not None and (folder := Path(packaged(dataset_name))).is_dir():
-        files = files_of(folder)
     columns, commit = (text_column_name, label_column_name), None
     if files:
-        sources = {split: from_file(path, *columns, labels) for split, path in files.items()}
+        sources = {split: from_files([path], *columns, labels) for split, path in files.items()}
+    elif dataset_name is not None and (folder := Path(packaged(dataset_name))).is_dir():
+        sources = from_folder(folder, dataset_config_name, *columns, labels)
     elif dataset_name is not None:
         tables, commit = hub_tables(dataset_name, dataset_config_name, dataset_revision)
         sources = {split: from_table(table, *columns, labels) for split, table in tables.items()}
@@ -144,14 +145,20 @@ def _with_ids(split: str, source: Source, labels: list[str], scheme: Scheme) -> 
                 )
         return [ids[label] for label in converted]
 
-    with no_progress_bars():
-        return source.rows.map(
-            convert,
-            batched=True,
-            with_indices=True,
-            features=Features({**source.rows.features, "tags": List(ClassLabel(names=labels))}),
-            new_fingerprint=content_key(source.key, labels, scheme),
-        )
+    key = content_key(source.key, labels, scheme)
+
+    def write(path: Path) -> None:
+        with no_progress_bars():
+            source.rows.map(
+                convert,
+                batched=True,
+                with_indices=True,
+                features=Features({**source.rows.features, "tags": List(ClassLabel(names=labels))}),
+                cache_file_name=str(path),
+                new_fingerprint=key,
+            )
+
+    return cached(key, write)
 
 
 def _sentences(source: Source) -> Iterator[list[str]]:

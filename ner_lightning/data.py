@@ -23,7 +23,7 @@ from ner_lightning.predict_file import PredictFile, PredictFormat
 from ner_lightning.pretrained import load_config, load_tokenizer, longest_input
 from ner_lightning.quickstart import packaged
 from ner_lightning.sampling import LengthBatchSampler
-from ner_lightning.sources import content_key
+from ner_lightning.sources import cached, content_key
 from ner_lightning.tags import Scheme
 
 if TYPE_CHECKING:
@@ -42,9 +42,9 @@ class TokenClassificationDataModule(LightningDataModule):
     """Words with labels, from files or the Hub, as batches for a token classifier.
 
     Args:
-        dataset_name: Hub dataset id, a folder that holds train, validation and test files, or
-            `ner_lightning/quickstart`, the sample corpus of the package.
-        dataset_config_name: Configuration of the Hub dataset, where it has several.
+        dataset_name: Hub dataset id, `ner_lightning/quickstart` (the sample corpus of the package), or a folder: with
+            train, validation and test files, a snapshot of a Hub dataset, or what `save_to_disk` wrote.
+        dataset_config_name: Configuration of the Hub dataset or of its snapshot, where it has several.
         dataset_revision: Branch, tag or commit of the Hub dataset; the commit that is loaded is recorded.
         train_file: Training data: CoNLL columns, CoNLL-U (`.conllu`), JSON lines (`.jsonl`) or parquet. Any file
             given here replaces `dataset_name`.
@@ -373,14 +373,20 @@ class TokenClassificationDataModule(LightningDataModule):
                 first_sentence=indices[0],
             )
 
-        windows = rows.map(
-            encode,
-            batched=True,
-            with_indices=True,
-            remove_columns=rows.column_names,
-            new_fingerprint=content_key(rows._fingerprint, encoder.fingerprint()),
-            desc=f"tokenising {split}",
-        )
+        key = content_key(rows._fingerprint, encoder.fingerprint())
+
+        def write(path: Path) -> None:
+            rows.map(
+                encode,
+                batched=True,
+                with_indices=True,
+                remove_columns=rows.column_names,
+                cache_file_name=str(path),
+                new_fingerprint=key,
+                desc=f"tokenising {split}",
+            )
+
+        windows = cached(key, write)
         self._encoded[split] = (windows, first_words[-1])
         return self._encoded[split]
 

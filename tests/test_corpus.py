@@ -1,8 +1,11 @@
 """Corpora from files and from the fake Hub, through the real `datasets` and the real Hub client."""
 
+import gzip
 import io
 import json
+import logging
 import os
+import resource
 import subprocess
 import sys
 
@@ -84,6 +87,87 @@ def test_conll_files_become_words_tag_ids_and_documents(conll_files):
 def test_a_folder_as_dataset_name_gives_its_splits(conll_files):
     corpus = load_corpus(dataset_name=str(conll_files))
     assert corpus.splits.num_rows == {"train": 4, "validation": 2, "test": 2}
+
+
+SNAPSHOTS = {
+    "data": [
+        "data/train-00000-of-00002.parquet",
+        "data/train-00001-of-00002.parquet",
+        "data/validation-00000-of-00001",
+    ],
+    "no data folder": ["train-00000-of-00002-3f2a.parquet", "train-00001-of-00002-9b1c.parquet", "dev-00000-of-00001"],
+    "a configuration": [
+        "en/train-00000-of-00002.parquet",
+        "en/train-00001-of-00002.parquet",
+        "en/valid-00000-of-00001",
+    ],
+    "converted": ["only/train/0000.parquet", "only/train/0001.parquet", "only/validation/0000"],
+}
+
+
+@pytest.mark.parametrize("layout", SNAPSHOTS)
+def test_a_snapshot_of_the_hub_is_a_folder_that_loads(tmp_path, layout):
+    for name, rows in zip(SNAPSHOTS[layout], [TRAIN, VALIDATION, VALIDATION], strict=True):
+        path = (tmp_path / name).with_suffix(".parquet")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(parquet(rows))
+    (tmp_path / "README.md").write_text("---\nlicense: mit\n---\n")
+    corpus = load_corpus(dataset_name=str(tmp_path))
+    assert corpus.splits.num_rows == {"train": 5, "validation": 2}
+    assert corpus.splits["train"]["tokens"][:] == TRAIN["tokens"] + VALIDATION["tokens"]
+    assert (names(corpus)[-2:], corpus.labels) == ([["B-PER", "O"], ["B-LOC"]], LABELS)
+
+
+def test_a_snapshot_of_several_configurations_asks_for_one(tmp_path):
+    for name, rows in (("de", VALIDATION), ("en", TRAIN)):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "train-00000-of-00001.parquet").write_bytes(parquet(rows))
+    with pytest.raises(InputError, match=r"found the folders de, en; give one of them \(--data.dataset_config_name\)"):
+        load_corpus(dataset_name=str(tmp_path))
+    assert load_corpus(dataset_name=str(tmp_path), dataset_config_name="en").splits.num_rows == {"train": 3}
+
+
+def test_a_shard_that_is_missing_is_noticed(tmp_path):
+    (tmp_path / "train-00000-of-00002.parquet").write_bytes(parquet(TRAIN))
+    with pytest.raises(InputError, match=r"expected 2 files like train-00000-of-00002\.parquet, found 1"):
+        load_corpus(dataset_name=str(tmp_path))
+
+
+def test_shards_with_other_label_names_are_refused(tmp_path):
+    (tmp_path / "train-00000-of-00002.parquet").write_bytes(parquet(TRAIN))
+    (tmp_path / "train-00001-of-00002.parquet").write_bytes(parquet(VALIDATION, names=DECLARED[::-1]))
+    with pytest.raises(InputError, match=r"train-00001-of-00002\.parquet: expected the columns of .*train-00000"):
+        load_corpus(dataset_name=str(tmp_path))
+
+
+def test_an_error_in_a_shard_names_its_own_row(tmp_path):
+    (tmp_path / "train-00000-of-00002.parquet").write_bytes(parquet(TRAIN))
+    (tmp_path / "train-00001-of-00002.parquet").write_bytes(parquet(rows_of("left/O", "Velan/B-MISC")))
+    few = [name for name in DECLARED if "MISC" not in name]
+    with pytest.raises(InputError, match=r"train-00001-of-00002\.parquet, row 1: label B-MISC of the train split"):
+        load_corpus(dataset_name=str(tmp_path), labels=few)
+
+
+def test_what_save_to_disk_wrote_loads_as_a_folder(tmp_path):
+    import datasets
+
+    tag = datasets.ClassLabel(names=DECLARED)
+    features = datasets.Features({"tokens": datasets.List(datasets.Value("string")), "ner_tags": datasets.List(tag)})
+    train, validation = (datasets.Dataset.from_dict(rows, features=features) for rows in (TRAIN, VALIDATION))
+    datasets.DatasetDict(train=train, dev=validation).save_to_disk(tmp_path / "all", num_shards={"train": 2, "dev": 1})
+    corpus = load_corpus(dataset_name=str(tmp_path / "all"))
+    assert (corpus.labels, corpus.splits.num_rows) == (LABELS, {"train": 3, "validation": 2})
+    assert corpus.splits["train"]["tokens"][:] == TRAIN["tokens"]
+    train.save_to_disk(tmp_path / "one")
+    assert load_corpus(dataset_name=str(tmp_path / "one")).splits.num_rows == {"train": 3}
+    with pytest.raises(InputError, match=r"one, row 0: label B-PER of the train split is not in"):
+        load_corpus(dataset_name=str(tmp_path / "one"), labels=["O", "B-LOC", "I-LOC"])
+    datasets.DatasetDict(extra=train).save_to_disk(tmp_path / "other")
+    with pytest.raises(InputError, match=r"other: expected a split train, validation or test, found extra"):
+        load_corpus(dataset_name=str(tmp_path / "other"))
+    (tmp_path / "one" / "state.json").write_text("{}")
+    with pytest.raises(InputError, match=r"one: what `save_to_disk` wrote here cannot be read: "):
+        load_corpus(dataset_name=str(tmp_path / "one"))
 
 
 def test_files_replace_the_dataset_name_altogether(conll_files, write):
@@ -218,6 +302,96 @@ def test_other_labels_and_another_scheme_give_other_ids(write):
         assert load_corpus(train_file=path, scheme=scheme, labels=labels).splits["train"]["tags"][:] == ids
 
 
+@pytest.fixture
+def arrow_files(write, caches):
+    """Load a corpus of two tables, and give what loads it again and the files of the cache."""
+    path = write("t.conll", "Mira B-PER\nsleeps O\n\n" * 2500)
+
+    def load():
+        return load_corpus(train_file=path).splits["train"][:]
+
+    rows = load()
+    files = sorted(caches.rglob("*.arrow"))
+    assert len(files) == 2
+
+    def load_again():
+        assert load() == rows
+        assert sorted(caches.rglob("*.arrow")) == files
+
+    return load_again, files
+
+
+@pytest.mark.parametrize("kept", [0, 7, 0.5, 0.999, -8, -1])
+@pytest.mark.parametrize("which", [0, 1])
+def test_a_cut_file_of_the_cache_is_made_anew(arrow_files, which, kept):
+    load_again, files = arrow_files
+    size = files[which].stat().st_size
+    os.truncate(files[which], int(size * kept) if isinstance(kept, float) else kept % size)
+    load_again()
+    assert files[which].stat().st_size == size
+
+
+def test_a_file_of_the_cache_that_was_cut_between_two_batches_is_made_anew(arrow_files):
+    import pyarrow
+
+    load_again, files = arrow_files
+    with pyarrow.memory_map(str(files[0])) as stream:
+        reader = pyarrow.ipc.open_stream(stream)
+        assert reader.read_next_batch().num_rows == 1000
+        end = stream.tell()
+    os.truncate(files[0], end)
+    with pyarrow.memory_map(str(files[0])) as stream:
+        assert pyarrow.ipc.open_stream(stream).read_all().num_rows == 1000  # it reads as if it were whole
+    load_again()
+
+
+def test_a_file_of_the_cache_whose_end_never_reached_the_disk_is_made_anew(arrow_files):
+    load_again, files = arrow_files
+    with files[1].open("r+b") as file:
+        file.seek(-4096, os.SEEK_END)
+        file.write(bytes(4096))
+    load_again()
+
+
+@pytest.fixture
+def no_room():
+    """Files of at most 16 KiB: what a full disk says, in other words."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (16 * 1024, before[1]))
+    yield
+    resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+def test_a_cache_without_room_is_said_with_its_file_and_nothing_is_kept(write, caches, request):
+    path = write("t.conll", "Mira B-PER\nsleeps O\n\n" * 2500)
+    request.getfixturevalue("no_room")
+    with pytest.raises(
+        InputError, match=r"[0-9a-f]{32}\.arrow: the cache cannot be written: File too large; nothing of"
+    ):
+        load_corpus(train_file=path)
+    assert [file for file in caches.rglob("*") if file.is_file()] == []
+
+
+def test_a_cache_that_is_no_folder_is_said(write, caches):
+    caches.write_text("")
+    with pytest.raises(InputError, match=r"\.arrow: the cache cannot be written: (File exists|Not a directory)"):
+        load_corpus(train_file=write("t.conll", IOB1))
+
+
+def test_any_change_of_the_code_makes_another_key(monkeypatch, tmp_path):
+    from ner_lightning import sources
+
+    keys = set()
+    for name, text in [("sources.py", "a"), ("sources.py", "b"), ("new.py", "new"), ("wing/new.py", "c")]:
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(text)
+        monkeypatch.setattr(sources, "__file__", str(tmp_path / "sources.py"))
+        sources._code.cache_clear()
+        keys.add(sources.content_key("x"))
+    sources._code.cache_clear()
+    assert len(keys) == 4
+
+
 def test_a_malformed_file_leaves_nothing_half_written(write, caches):
     path = write("t.conll", "Mira B-PER\n" * 3000 + "Toll\n")
     with pytest.raises(InputError, match=r"t\.conll:3001: expected 2 columns"):
@@ -336,6 +510,51 @@ def test_a_number_that_has_no_name(write, tag):
 def test_a_json_file_without_rows(write):
     with pytest.raises(InputError, match=r"t\.json: expected a JSON object on each line, found none"):
         load_corpus(train_file=write("t.json", "\n"))
+
+
+BRAT = "T1\tPER 0 4\tMira\nT2\tLOC 10 16;20 22\tTarnby\n"
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "expected"),
+    [
+        (
+            "t.jsonl.gz",
+            gzip.compress(b"{}", mtime=0),
+            r"t\.jsonl\.gz: expected text in UTF-8, found a gzip file; unpack it",
+        ),
+        ("t.conll", "Mira B-PER\n".encode("utf-16"), r"t\.conll: expected text in UTF-8, found UTF-16; convert it"),
+        ("t.json", '{"tokens": []}'.encode("utf-16-be"), r"t\.json: .* a binary file, or UTF-16 without a byte order"),
+        ("t.conll", "Mira B-PER\n".encode("utf-32"), r"t\.conll: .* found UTF-32; convert it"),
+        ("t.conll", b"PK\3\4", r"t\.conll: .* found a zip archive"),
+        ("t.spacy", b"x\x9c\xed", r"t\.spacy: .* as a \.spacy file is; export it as CoNLL columns or JSON lines"),
+        ("t.pdf", b"%PDF-1.7\n", r"t\.pdf: .* found a PDF"),
+        ("t.conll", b"PAR1\x15", r"t\.conll: .* found a parquet file; to train, give it the suffix \.parquet"),
+        ("t.json", b'[\n{"tokens": ["a"]}\n]\n', r"t\.json: a JSON array; expected one object a line"),
+        ("t.json", b'\n {\r\n"data": []}\n', r"t\.json: a JSON object of several lines; expected one object a line"),
+        ("t.ann", BRAT.encode(), r"t\.ann:1: expected columns, .* annotation of brat: .*; to train, give words with"),
+        ("t.conll", b"\n" + BRAT.encode(), r"t\.conll:2: expected columns, .* annotation of brat"),
+        ("t.ann", b"R1\tnear Arg1:T1 Arg2:T2\n", r"t\.ann:1: .* annotation of brat"),
+    ],
+)
+def test_a_file_of_another_kind_is_told_what_it_is(tmp_path, name, content, expected):
+    path = tmp_path / name
+    path.write_bytes(content)
+    with pytest.raises(InputError, match=expected):
+        load_corpus(train_file=path)
+
+
+def test_columns_may_look_a_little_like_another_kind(write):
+    assert load_corpus(train_file=write("t.ann", "T1 B-PER\n[ O\nPK O\n")).labels == ["O", "B-PER", "I-PER"]
+    assert load_corpus(train_file=write("t.tsv", "T1\tB-PER\n%PDF\tO\n")).labels == ["O", "B-PER", "I-PER"]
+
+
+def test_a_parquet_file_that_is_damaged_inside(tmp_path):
+    content = bytearray(parquet(rows_of(*["Mira/B-PER sleeps/O"] * 50)))
+    content[4:40] = bytes(36)
+    (tmp_path / "train.parquet").write_bytes(content)
+    with pytest.raises(InputError, match=r"train\.parquet: expected a parquet file: "):
+        load_corpus(dataset_name=str(tmp_path))
 
 
 def test_a_parquet_file_that_is_none(write):
@@ -605,6 +824,15 @@ def test_a_dataset_that_does_not_load(hub):
         load_corpus(dataset_name="user/empty")
 
 
+def test_a_cut_copy_of_a_hub_dataset_is_made_anew(mini, caches):
+    rows = load_corpus(dataset_name="user/mini").splits["train"][:]
+    (file,) = caches.rglob("mini-train.arrow")
+    os.truncate(file, file.stat().st_size - 100)
+    for path in (caches / "ner_lightning").iterdir():
+        path.unlink()
+    assert load_corpus(dataset_name="user/mini").splits["train"][:] == rows
+
+
 def test_a_dataset_with_a_broken_card(mini):
     card = b"---\nconfigs:\n- config_name: default\n  data_files: 3\n---\n"
     mini.add_repo("dataset", "user/mini", {"README.md": card})
@@ -669,6 +897,15 @@ def test_offline_takes_the_cached_copy(mini, offline):
     assert (corpus.commit, corpus.labels) == (online.commit, online.labels)
     assert corpus.splits["train"][:] == online.splits["train"][:]
     assert len(mini.requests) == requests
+
+
+def test_offline_a_cut_copy_is_told(mini, caches, offline):
+    load_corpus(dataset_name="user/mini")
+    (file,) = caches.rglob("mini-train.arrow")
+    os.truncate(file, file.stat().st_size - 100)
+    offline()
+    with pytest.raises(InputError, match=r"user/mini: the cached copy in .* is cut; load it once with network"):
+        load_corpus(dataset_name="user/mini")
 
 
 def test_offline_keeps_revisions_apart(mini, offline):
