@@ -130,8 +130,10 @@ def with_checkpoint(config: Any, subcommand: str, *, typed: set[str], given: set
     same_source = all(data[name] == recorded.get(f"data.{name}") for name in ("dataset_name", "dataset_config_name"))
     if same_source and "data.dataset_revision" not in given:  # the very rows, whatever the branch holds by now
         data["dataset_revision"] = data_state.get("dataset_commit") or data["dataset_revision"]
+    if data["labels"] is None:
+        data["labels"] = data_state.get("given_labels")
     if data["labels"] is None and not (own_source and _has_train(data)):
-        data["labels"] = data_state.get("given_labels") or checkpoint["hyper_parameters"]["labels"]
+        data["labels"] = checkpoint["hyper_parameters"]["labels"]
 
 
 def _options(group: str, hyperparameters: dict[str, Any]) -> dict[str, Any]:

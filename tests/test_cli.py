@@ -496,3 +496,31 @@ def test_help_imports_no_heavy_library_that_lightning_does_not_import_itself():
     assert out.splitlines()[-1] == "[]"
     for text in ("--data.train_file", "--model.learning_rate", "Peak of the learning rate"):
         assert text in out
+
+
+def test_labels_of_all_splits_are_those_of_the_model_its_checkpoint_and_every_later_test(run):
+    Path("test.conll").write_text("Mira B-RARE\nleft O\n")
+    fit(run, "--data.labels=all", "--data.test_file=test.conll")
+    labels = torch.load("runs/version_0/checkpoints/best.ckpt", weights_only=True)["hyper_parameters"]["labels"]
+    assert labels[-2:] == ["B-RARE", "I-RARE"]
+    files = ("--data.train_file", "--data.validation_file")
+    for without in ((), files):  # a test file alone has fewer labels
+        code, _, err = run("test", "--data.test_file=test.conll", without=without)
+        assert code == 0, err
+    code, _, err = run(
+        "fit",
+        "--config=runs/version_0/config.yaml",
+        "--ckpt_path=runs/version_0/checkpoints/last.ckpt",
+        "--trainer.max_epochs=3",
+        alone=True,
+    )
+    assert code == 0, err
+
+
+def test_the_type_of_tags_without_one_goes_with_the_checkpoint(run):
+    Path("one.conll").write_text("Mira B\nToll I\nleft O\n")
+    files = [f"--data.{split}_file=one.conll" for split in ("train", "validation", "test")]
+    fit(run, "--data.entity_type=Taxon", *files)
+    code, out, err = run("test", "--data.test_file=one.conll", without=("--data.train_file", "--data.validation_file"))
+    assert code == 0, err
+    assert "Taxon" in out

@@ -186,6 +186,130 @@ def test_a_given_scheme_is_not_questioned(write):
     assert names(load_corpus(train_file=path, scheme="IO")) == [["B-PER", "I-PER", "O"]]
 
 
+SLIP = "Mira B-PER\nsleeps O\n\n" * 150 + "Sorn B-LOC\nToll I-PER\nfroze O\n"
+
+
+def slips(name):
+    return f"{name}: tag 'I-PER' opens an entity, where IOB2 has B-; 1 of 152 do so, this is the first; they are read"
+
+
+def test_one_ill_formed_tag_is_read_as_conlleval_does_and_told_once_with_its_line(write, caplog):
+    path = write("t.conll", SLIP)
+    corpus = load_corpus(train_file=path, validation_file=path)
+    assert (corpus.scheme, names(corpus)[-1]) == ("IOB2", ["B-LOC", "B-PER", "O"])
+    (record,) = caplog.records
+    assert record.levelno == logging.WARNING
+    assert slips(f"{path}:452") in record.getMessage()
+
+
+def test_one_ill_formed_tag_among_declared_numbers_is_told_with_its_row(tmp_path, caplog):
+    sentences = ["Mira/B-PER sleeps/O"] * 150 + ["Sorn/B-LOC Toll/I-PER froze/O"]
+    (tmp_path / "train.parquet").write_bytes(parquet(rows_of(*sentences)))
+    corpus = load_corpus(dataset_name=str(tmp_path))
+    assert (corpus.scheme, names(corpus)[-1]) == ("IOB2", ["B-LOC", "B-PER", "O"])
+    assert slips(f"{tmp_path / 'train.parquet'}, row 150") in caplog.text
+
+
+def test_one_ill_formed_tag_beside_given_labels_is_told_too(write, caplog):
+    path = write("t.conll", SLIP)
+    corpus = load_corpus(train_file=path, labels=DECLARED)
+    assert (corpus.scheme, corpus.labels) == ("IOB2", DECLARED)
+    assert slips(f"{path}:452") in caplog.text
+
+
+@pytest.mark.parametrize("labels", [None, DECLARED])
+def test_many_ill_formed_tags_are_asked_about_with_the_line_and_the_value_to_give(write, caplog, labels):
+    path = write("t.conll", "Mira B-PER\nsleeps O\n\nSorn B-LOC\nToll I-PER\n")
+    with pytest.raises(InputError, match=r"t\.conll:5: tag 'I-PER' opens an entity; .*: give --data\.scheme=IOB2 "):
+        load_corpus(train_file=path, labels=labels)
+    corpus = load_corpus(train_file=path, labels=labels, scheme="IOB2")
+    assert names(corpus) == [["B-PER", "O"], ["B-LOC", "B-PER"]]
+    assert not caplog.records
+
+
+ONE_TYPE = "Mira B\nToll I\nsleeps O\n"
+
+
+def test_tags_without_a_type_are_read_as_one_type_and_that_is_said_once(write, caplog):
+    path = write("t.conll", ONE_TYPE)
+    corpus = load_corpus(train_file=path, validation_file=write("v.conll", "left O\nEdda B\n"))
+    assert (corpus.scheme, corpus.labels) == ("IOB2", ["O", "B-ENTITY", "I-ENTITY"])
+    assert names(corpus) == [["B-ENTITY", "I-ENTITY", "O"]]
+    assert names(corpus, "validation") == [["O", "B-ENTITY"]]
+    said = f"{path}: the tags B, I, O name no type, ENTITY is taken for all entities (--data.entity_type gives another"
+    assert [said in message for message in caplog.messages] == [True]
+
+
+def test_the_type_of_tags_without_one_can_be_named(write, caplog):
+    path = write("t.conll", ONE_TYPE)
+    corpus = load_corpus(train_file=path, entity_type="Species")
+    assert (corpus.labels, caplog.messages) == (["O", "B-Species", "I-Species"], [])
+    corpus = load_corpus(test_file=path, entity_type="Species", labels=corpus.labels)
+    assert names(corpus, "test") == [["B-Species", "I-Species", "O"]]
+
+
+@pytest.mark.parametrize(
+    ("declared", "tags", "scheme"),
+    [
+        (["O", "B", "I"], ["B", "I", "O"], "IOB2"),
+        (["B", "I", "O"], ["B", "I", "O"], "IOB2"),
+        (["O", "B", "E", "I", "S"], ["B", "E", "O"], "BIOES"),
+    ],
+)
+def test_declared_names_without_a_type_are_read_alike(tmp_path, declared, tags, scheme):
+    rows = {"tokens": [["Mira", "Toll", "left"]], "ner_tags": [[declared.index(tag) for tag in tags]]}
+    (tmp_path / "train.parquet").write_bytes(parquet(rows, names=declared))
+    corpus = load_corpus(dataset_name=str(tmp_path))
+    assert (corpus.scheme, corpus.labels) == (scheme, ["O", "B-ENTITY", "I-ENTITY"])
+    assert names(corpus) == [["B-ENTITY", "I-ENTITY", "O"]]
+
+
+def test_a_type_for_tags_that_have_types_is_refused(write):
+    path = write("t.conll", "Mira B-PER\nsleeps O\n")
+    with pytest.raises(
+        InputError, match=r"t\.conll: --data\.entity_type=X is for entities whose tags .* such as B-PER; leave it out"
+    ):
+        load_corpus(train_file=path, entity_type="X")
+    with pytest.raises(InputError, match=r"entity_type=X: --data\.scheme=plain has no entities; leave one out"):
+        load_corpus(train_file=write("t.conll", ONE_TYPE), entity_type="X", scheme="plain")
+
+
+def test_plain_is_taken_at_its_word(write):
+    for text, labels in ((ONE_TYPE, ["O", "B", "I"]), ("Mira b-per\nToll B_PER\n", ["B_PER", "b-per"])):
+        assert set(load_corpus(train_file=write("t.conll", text), scheme="plain").labels) == set(labels)
+
+
+@pytest.mark.parametrize(
+    ("tags", "line", "expected"),
+    [
+        (["O", "b-per", "i-per"], 2, "tag 'b-per' belongs to no scheme; expected B-per;"),
+        (["b-per", "i-per", "b-per"], 1, "tag 'b-per' belongs to no scheme; expected B-per;"),
+        (["O", "B_PER", "I_PER"], 2, "tag 'B_PER' belongs to no scheme; expected B-PER;"),
+        (["O", "PER-B", "PER-I"], 2, "tag 'PER-B' belongs to no scheme; expected B-PER;"),
+        (["B-PER", "O", "b-org"], 3, "tag 'b-org' belongs to no scheme; expected B-org;"),
+        (["B-PER", "O", "B-ORG|B-LOC"], 3, r"tag 'B-ORG\|B-LOC' holds more than one label; .* such as B-ORG;"),
+    ],
+)
+@pytest.mark.parametrize("options", [{}, {"labels": DECLARED}, {"scheme": "IO"}, {"scheme": "IOB2"}])
+def test_tags_that_nearly_are_of_a_scheme_are_named_with_their_line(write, tags, line, expected, options):
+    if options.get("scheme") == "IO":
+        tags = [tag.replace("B-PER", "I-PER") for tag in tags]
+    path = write("t.conll", "".join(f"word {tag}\n" for tag in tags))
+    with pytest.raises(InputError, match=rf"t\.conll:{line}: {expected}"):
+        load_corpus(train_file=path, **options)
+
+
+def test_a_tag_without_a_type_among_others_is_named_with_its_line(write):
+    with pytest.raises(InputError, match=r"t\.conll:3: tag 'B' belongs to no scheme; expected B- followed by a type"):
+        load_corpus(train_file=write("t.conll", "Mira B-PER\nleft O\nSorn B\n"))
+
+
+def test_a_test_file_alone_is_not_read_as_plain_for_its_spelling(write):
+    path = write("t.conll", "Mira b-per\nToll i-per\nslept O\n")
+    with pytest.raises(InputError, match=r"t\.conll:1: tag 'b-per' belongs to no scheme; expected B-per"):
+        load_corpus(test_file=path, labels=["O", "b-per", "i-per"])
+
+
 def test_every_split_is_read_in_the_scheme_of_train(write):
     validation = write("v.conll", "Edda I-PER\n")
     corpus = load_corpus(train_file=write("t.conll", IOB1), validation_file=validation)
@@ -603,7 +727,7 @@ def test_a_tag_that_the_given_scheme_lacks(write):
 
 
 def test_tags_that_cannot_decide_the_scheme(write):
-    with pytest.raises(InputError, match=r"t\.conll: .*IOB1 and IO both remain"):
+    with pytest.raises(InputError, match=r"t\.conll:1: .*IOB1 and IO both remain"):
         load_corpus(train_file=write("t.conll", "Mira I-PER\nsleeps O\n"))
 
 
@@ -613,6 +737,23 @@ def test_a_label_that_only_another_split_has(write):
         InputError, match=r"v\.conll:4: label B-LOC of the validation split is not in the label list O, B-PER"
     ):
         load_corpus(train_file=write("t.conll", "Mira B-PER\n"), validation_file=validation)
+
+
+def test_labels_of_all_splits(write):
+    train, test = write("t.conll", "Mira NNP\nsleeps VBZ\n"), write("v.conll", "whose WP$\nMira NNP\n")
+    with pytest.raises(
+        InputError, match=r"v\.conll:1: label WP\$ of the test split .*--data\.labels=all takes it from"
+    ):
+        load_corpus(train_file=train, test_file=test)
+    corpus = load_corpus(train_file=train, test_file=test, labels="all")
+    assert (corpus.labels, names(corpus, "test")) == (["NNP", "VBZ", "WP$"], [["WP$", "NNP"]])
+    assert load_corpus(test_file=test, labels="all", scheme="plain").labels == ["NNP", "WP$"]
+
+
+def test_a_tag_of_no_scheme_in_any_split_is_named_where_the_labels_of_all_are_asked_for(write):
+    validation = write("v.conll", "Edda B-PER\nSorn LOC\n")
+    with pytest.raises(InputError, match=r"v\.conll:2: tag 'LOC' belongs to no scheme"):
+        load_corpus(train_file=write("t.conll", "Mira B-PER\n"), validation_file=validation, labels="all")
 
 
 def test_a_label_that_the_given_list_lacks(write):
