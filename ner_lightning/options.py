@@ -139,9 +139,9 @@ def _labels(config: Any, subcommand: str, *, given: Any, checkpoint: dict[str, A
     labels: list[str] = checkpoint["hyper_parameters"]["labels"]
     if subcommand == "predict":
         return labels
-    if _has_train(given["data"]):
-        return None
-    return _state(checkpoint).get("given_labels") or labels
+    if (chosen := _state(checkpoint).get("given_labels")) is not None:  # for that run, and in the spelling of its data
+        return list(chosen)
+    return None if _has_train(given["data"]) else labels
 
 
 def _state(checkpoint: dict[str, Any]) -> dict[str, Any]:
