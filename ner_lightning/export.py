@@ -22,7 +22,13 @@ from ner_lightning.card import CardSplit, model_card
 from ner_lightning.checkpoints import newest_checkpoint, read_checkpoint
 from ner_lightning.errors import InputError
 from ner_lightning.outbox import Destination, Outbox
-from ner_lightning.pretrained import load_token_classifier, load_tokenizer, longest_input
+from ner_lightning.pretrained import (
+    load_token_classifier,
+    load_tokenizer,
+    longest_input,
+    marks_subwords,
+    needs_spaces,
+)
 from ner_lightning.quickstart import packaged
 from ner_lightning.scores import read_splits
 
@@ -187,7 +193,7 @@ def write_model(
     epoch = checkpoint["epoch"] + (step > 0)  # counted from 1, 0 before training
     facts = {"epoch": epoch, "step": step, "splits": [asdict(split) for split in splits if split.scores]}
     (folder / "scores.json").write_text(json.dumps(facts, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-    card = _card(checkpoint, splits=splits, run_dir=run_dir, about=about, epoch=epoch)
+    card = _card(checkpoint, tokenizer=tokenizer, splits=splits, run_dir=run_dir, about=about, epoch=epoch)
     (folder / "README.md").write_text(card, encoding="utf-8")
 
 
@@ -230,7 +236,15 @@ def _no_progress_bar() -> Iterator[None]:
             logging.enable_progress_bar()
 
 
-def _card(checkpoint: dict[str, Any], *, splits: list[CardSplit], run_dir: Path, about: About, epoch: int) -> str:
+def _card(
+    checkpoint: dict[str, Any],
+    *,
+    tokenizer: PreTrainedTokenizerFast,
+    splits: list[CardSplit],
+    run_dir: Path,
+    about: About,
+    epoch: int,
+) -> str:
     options, data = checkpoint["hyper_parameters"], checkpoint.get("datamodule_hyper_parameters", {})
     name = options["model_name_or_path"]
     of_the_hub = options.get("pretrained", True) and not Path(packaged(name)).exists()
@@ -257,4 +271,6 @@ def _card(checkpoint: dict[str, Any], *, splits: list[CardSplit], run_dir: Path,
         license=about.license,
         widget_examples=about.widget_examples,
         versions={"python": platform.python_version()} | {package: version(package) for package in _PACKAGES},
+        marks_subwords=marks_subwords(tokenizer),
+        needs_spaces=needs_spaces(tokenizer),
     )

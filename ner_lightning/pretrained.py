@@ -6,6 +6,7 @@ align words are told in one place and in one sentence. It knows nothing of corpo
 
 from __future__ import annotations
 
+import json
 import logging
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -21,14 +22,28 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+# words on which a tokenizer shows whether it splits a list of them as the text that they make
+_PROBE = [
+    sentence.split(" ")
+    for sentence in (
+        "He lives",
+        "On 1996-08-24 she paid 3.50 , or 12,000 ( 7 % ) , at 10:45 .",
+        "They don't , she 's sure , he 'll stay at O'Hara & Sons .",
+        "`` U.S. '' -- \" e-mail \" : a_b / c @ d.e # 1 ...",
+        "Zoë naïve … “ 中 国 ” € 5 😀 R2D2",
+    )
+]
+
 # `transformers` takes seconds to import and `--help` does not need it: every import of it stands in a function.
 
 
 def load_tokenizer(model_name_or_path: str, *, revision: str | None = None) -> PreTrainedTokenizerFast:
-    """Load a fast tokenizer that splits a list of words as it splits the text they make.
+    """Load a fast tokenizer that splits words as it splits the text that they make.
 
-    Byte-level tokenizers need `add_prefix_space` for that. Whether this one does is found by trying: the
-    sub-words of `["He", "lives"]` must be those of `"He lives"`.
+    Some do so with a list of words (BERT's, XLM-R's), plain byte-level ones with `add_prefix_space` (RoBERTa's,
+    GPT-2's), others where the words of the list have the spaces between them, see `needs_spaces` (Llama 3's, Qwen's).
+    Which one this is is found by trying it on words with digits, marks and apostrophes. One of the last kind comes as
+    it is, and so does what is exported.
 
     Args:
         model_name_or_path: Hub id or local folder.
@@ -52,16 +67,46 @@ def load_tokenizer(model_name_or_path: str, *, revision: str | None = None) -> P
             f"--model.model_name_or_path={model_name_or_path} has a configuration but no vocabulary: every word would "
             "be unknown; the files of its tokenizer (a tokenizer.json) belong beside config.json"
         )
-    if not _splits_words_like_text(tokenizer):
+    if _alike(tokenizer, spaces=False) < len(_PROBE) and _is_plain_byte_level(tokenizer):
         tokenizer = _load(AutoTokenizer.from_pretrained, model_name_or_path, revision=revision, add_prefix_space=True)
         _add_prefix_space(tokenizer)
-        if not _splits_words_like_text(tokenizer):
-            log.warning(
-                "%s splits a list of words otherwise than the text they make: a pipeline on raw text may find "
-                "other entities than are scored here",
-                model_name_or_path,
-            )
+    if _alike(tokenizer, spaces=needs_spaces(tokenizer)) < len(_PROBE):
+        log.warning(
+            "%s splits words otherwise than the text that they make: in raw text other entities may be found than are "
+            "scored here",
+            model_name_or_path,
+        )
     return tokenizer
+
+
+def needs_spaces(tokenizer: PreTrainedTokenizerFast) -> bool:
+    """Whether words are split as in text only where each but the first has its space: `["He", " lives"]`.
+
+    Such tokenizers (Llama 3's, Qwen's, Gemma's, BLOOM's) read the space as a part of the word behind it and would take
+    the words of a list for pieces of one word.
+
+    Args:
+        tokenizer: A fast tokenizer.
+    """
+    return _alike(tokenizer, spaces=True) > _alike(tokenizer, spaces=False)
+
+
+def marks_subwords(tokenizer: PreTrainedTokenizerFast) -> bool:
+    """Whether the further sub-words of a word have a sign (BERT's `##`), by which `transformers.pipeline` knows them.
+
+    Args:
+        tokenizer: A fast tokenizer.
+    """
+    return bool(json.loads(tokenizer.backend_tokenizer.to_str())["model"].get("continuing_subword_prefix"))
+
+
+def as_in_text(words: Sequence[str]) -> list[str]:
+    """Words with the spaces that part them in text.
+
+    Args:
+        words: Words of a sentence.
+    """
+    return [*words[:1], *(f" {word}" for word in words[1:])]
 
 
 def load_config(model_name_or_path: str, *, revision: str | None = None) -> PretrainedConfig:
@@ -122,6 +167,9 @@ def load_token_classifier(
         )
     config.id2label = dict(enumerate(labels))
     config.label2id = {label: number for number, label in enumerate(labels)}
+    if config.model_type == "big_bird":
+        # its sparse attention is given up for good at the first short batch, by a layer whose dropout is off
+        config.attention_type = "original_full"
     if not pretrained:
         with _one_sentence(model_name_or_path):
             return AutoModelForTokenClassification.from_config(config, dtype=torch.float32).train()
@@ -232,25 +280,31 @@ def _reserved_positions(config: PretrainedConfig) -> int:
     return 0
 
 
-def _splits_words_like_text(tokenizer: PreTrainedTokenizerFast) -> bool:
-    words = ["He", "lives"]
+def _alike(tokenizer: PreTrainedTokenizerFast, *, spaces: bool) -> int:
+    """How many sentences of the probe have the same sub-words as words and as text."""
     try:
-        return bool(tokenizer(words, is_split_into_words=True).input_ids == tokenizer(" ".join(words)).input_ids)
-    except AssertionError:  # RoBERTa's and GPT-2's own check that add_prefix_space is on
-        return False
+        lists = [as_in_text(words) if spaces else words for words in _PROBE]
+        of_words = tokenizer(lists, is_split_into_words=True, verbose=False).input_ids
+    except AssertionError:  # RoBERTa's and GPT-2's own check that add_prefix_space is on, in some releases
+        return 0
+    of_text = tokenizer([" ".join(words) for words in _PROBE], verbose=False).input_ids
+    return sum(words == text for words, text in zip(of_words, of_text, strict=True))
+
+
+def _is_plain_byte_level(tokenizer: PreTrainedTokenizerFast) -> bool:
+    from tokenizers.pre_tokenizers import ByteLevel
+
+    return isinstance(tokenizer.backend_tokenizer.pre_tokenizer, ByteLevel)
 
 
 def _add_prefix_space(tokenizer: PreTrainedTokenizerFast) -> None:
     # the model classes (RoBERTa, GPT-2) take the option, the generic class of a bare tokenizer.json ignores it
     from tokenizers import processors
-    from tokenizers.pre_tokenizers import ByteLevel
 
-    pre_tokenizer = tokenizer.backend_tokenizer.pre_tokenizer
-    if isinstance(pre_tokenizer, ByteLevel):
-        pre_tokenizer.add_prefix_space = True
-        post_processor = tokenizer.backend_tokenizer.post_processor
-        if isinstance(post_processor, processors.ByteLevel | processors.RobertaProcessing):
-            post_processor.add_prefix_space = True  # else it trims a letter of the first word
+    tokenizer.backend_tokenizer.pre_tokenizer.add_prefix_space = True
+    post_processor = tokenizer.backend_tokenizer.post_processor
+    if isinstance(post_processor, processors.ByteLevel | processors.RobertaProcessing):
+        post_processor.add_prefix_space = True  # else it trims a letter of the first word
 
 
 @contextmanager

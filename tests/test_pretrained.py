@@ -12,11 +12,14 @@ from conftest import tiny_tokenizer
 from ner_lightning.errors import InputError
 from ner_lightning.pretrained import (
     _hub_answers,
+    as_in_text,
     head_parameters,
     load_config,
     load_token_classifier,
     load_tokenizer,
     longest_input,
+    marks_subwords,
+    needs_spaces,
     trained_labels,
 )
 
@@ -203,21 +206,64 @@ def test_unigram_pieces_are_left_alone_and_split_words_like_their_text(unigram, 
     assert not said()
 
 
-def test_a_tokenizer_that_cannot_split_words_like_text_is_warned_of(tmp_path, said):
+@pytest.fixture(params=["PreTrainedTokenizerFast", "Qwen2Tokenizer"])
+def spaces_split_off(request, tmp_path):
+    """A folder with a tokenizer as decoders have it: the spaces are split off before the byte level sees them."""
+    import transformers
     from tokenizers import Regex, pre_tokenizers
-    from transformers import PreTrainedTokenizerFast
 
-    pieces = byte_level_pieces()  # as in several decoders: the spaces are split off before the byte level sees them
+    pieces = byte_level_pieces()
     pieces.pre_tokenizer = pre_tokenizers.Sequence(
         [
-            pre_tokenizers.Split(Regex(r" ?\w+| ?[^\s\w]+"), "isolated"),
+            pre_tokenizers.Split(Regex(r"[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+|\s+"), "isolated"),
             pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
         ]
     )
-    PreTrainedTokenizerFast(tokenizer_object=pieces, **SPECIAL).save_pretrained(tmp_path / "sequence")
-    load_tokenizer(str(tmp_path / "sequence"))
+    tokenizer = getattr(transformers, request.param)(tokenizer_object=pieces, **SPECIAL)
+    tokenizer.save_pretrained(tmp_path / "split_off")
+    return tmp_path / "split_off"
+
+
+@pytest.mark.parametrize("words", [*SENTENCES, ["On", "1996-08-24", ",", "he", "didn't", "pay", "3.50"]], ids=" ".join)
+def test_words_are_given_their_spaces_where_a_tokenizer_reads_them_as_parts_of_words(spaces_split_off, words, said):
+    tokenizer = load_tokenizer(str(spaces_split_off))
+    assert needs_spaces(tokenizer)
+    assert ids(tokenizer, as_in_text(words)) == tokenizer(" ".join(words)).input_ids
+    assert not said()
+
+
+def test_a_tokenizer_that_reads_spaces_as_parts_of_words_is_left_alone(spaces_split_off, tmp_path):
+    from transformers import AutoTokenizer
+
+    tokenizer, plain = load_tokenizer(str(spaces_split_off)), AutoTokenizer.from_pretrained(spaces_split_off)
+    assert tokenizer.backend_tokenizer.to_str() == plain.backend_tokenizer.to_str()
+    assert tokenizer.init_kwargs == plain.init_kwargs
+    for one, folder in ((tokenizer, "ours"), (plain, "plain")):
+        one.save_pretrained(tmp_path / folder)
+    for file in (tmp_path / "plain").iterdir():
+        assert (tmp_path / "ours" / file.name).read_bytes() == file.read_bytes()
+
+
+def test_other_tokenizers_need_no_spaces(tiny_model, byte_level, unigram):
+    assert not any(needs_spaces(load_tokenizer(str(path))) for path in (tiny_model, byte_level, unigram))
+
+
+def test_word_pieces_alone_mark_the_further_sub_words(tiny_model, byte_level, unigram, spaces_split_off):
+    assert marks_subwords(load_tokenizer(str(tiny_model)))
+    assert not any(marks_subwords(load_tokenizer(str(path))) for path in (byte_level, unigram, spaces_split_off))
+
+
+def test_a_tokenizer_whose_sub_words_go_over_the_ends_of_words_is_warned_of(tmp_path, said):
+    from tokenizers import Tokenizer, models, trainers
+    from transformers import PreTrainedTokenizerFast
+
+    pieces = Tokenizer(models.BPE(unk_token="<unk>"))  # without a pre-tokenizer a space is a character like others
+    trainer = trainers.BpeTrainer(vocab_size=300, special_tokens=SPECIAL_TOKENS, show_progress=False)
+    pieces.train_from_iterator(["He lives in Sorn , he lives"] * 3, trainer)
+    PreTrainedTokenizerFast(tokenizer_object=pieces, **SPECIAL).save_pretrained(tmp_path / "over")
+    load_tokenizer(str(tmp_path / "over"))
     (warning,) = said()
-    assert "splits a list of words otherwise than the text they make" in warning
+    assert "splits words otherwise than the text that they make" in warning
 
 
 def test_a_slow_tokenizer_is_refused_with_the_reason(tmp_path):
