@@ -64,6 +64,7 @@ class TokenClassificationDataModule(LightningDataModule):
             labels and no entities (POS). Whatever the source has, IOB2 is what is learnt.
         model_name_or_path: Hub id or folder of the model, whose tokenizer is used.
         model_revision: Branch, tag or commit of the model.
+        trust_remote_code: Run the code that comes with the model, where it needs it.
         max_seq_length: Sub-words in a window, special tokens included; by default as many as the model takes.
             Longer sentences are cut into overlapping windows and every word is still scored once.
         label_all_tokens: Train on every sub-word of a word (the further ones as `I-`, with `--model.subword_weight`),
@@ -96,6 +97,7 @@ class TokenClassificationDataModule(LightningDataModule):
         scheme: Scheme | None = None,
         model_name_or_path: str = "bert-base-cased",
         model_revision: str | None = None,
+        trust_remote_code: bool = False,
         max_seq_length: int | None = None,
         label_all_tokens: bool = False,
         batch_size: int = 8,
@@ -124,6 +126,7 @@ class TokenClassificationDataModule(LightningDataModule):
         self.scheme = scheme
         self.model_name_or_path = str(model_name_or_path)
         self.model_revision = model_revision
+        self.trust_remote_code = trust_remote_code
         self.max_seq_length = max_seq_length
         self.label_all_tokens = label_all_tokens
         self.batch_size = batch_size
@@ -131,7 +134,8 @@ class TokenClassificationDataModule(LightningDataModule):
         self.num_workers = num_workers
         self.pin_memory = torch.cuda.is_available() if pin_memory is None else pin_memory
         self.seed = seed
-        self.save_hyperparameters(ignore=["labels"])  # the model records them, and Lightning wants one value a name
+        # the labels are recorded by the model, and Lightning wants one value a name; trust is not recorded at all
+        self.save_hyperparameters(ignore=["labels", "trust_remote_code"])
         # a checkpoint with a Path in it would not load
         self.hparams.update({name: str(value) for name, value in self.hparams.items() if isinstance(value, Path)})
         self._epoch = 0  # of the checkpoint that a run goes on from
@@ -176,8 +180,9 @@ class TokenClassificationDataModule(LightningDataModule):
     @cached_property
     def encoder(self) -> Encoder:
         """What turns words into windows; loads the tokenizer at the first call."""
-        tokenizer = load_tokenizer(self.model_name_or_path, revision=self.model_revision)
-        config = load_config(self.model_name_or_path, revision=self.model_revision)
+        name, revision, trust = self.model_name_or_path, self.model_revision, self.trust_remote_code
+        tokenizer = load_tokenizer(name, revision=revision, trust_remote_code=trust)
+        config = load_config(name, revision=revision, trust_remote_code=trust)
         limit = longest_input(tokenizer, config)
         if self.max_seq_length is not None and limit is not None and self.max_seq_length > limit:
             raise InputError(

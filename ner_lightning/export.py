@@ -65,6 +65,7 @@ def export(
     language: list[str] | None = None,
     license: str | None = None,
     widget_examples: list[str] | None = None,
+    trust_remote_code: bool = False,
 ) -> Path:
     """Write the model of a checkpoint as a folder that transformers loads.
 
@@ -77,6 +78,7 @@ def export(
         language: Codes of the languages of the model (`en`), for the card.
         license: Licence of the model (`apache-2.0`), for the card.
         widget_examples: Sentences with which the page of the model lets one try it; by default invented ones.
+        trust_remote_code: Run the code that comes with the model, where it needs it.
 
     Returns:
         The folder.
@@ -95,7 +97,7 @@ def export(
         raise InputError(f"--output={folder} is there already: give another folder, or --overwrite=true")
     if folder.exists() and not ((folder / "scores.json").is_file() and (folder / "config.json").is_file()):
         raise InputError(f"--output={folder} holds no exported model, and is not replaced: give another folder")
-    model = _model(checkpoint)
+    model = _model(checkpoint, trust_remote_code=trust_remote_code)
     beside = folder.with_name(f"{folder.name}.{os.getpid()}.partial")
     try:
         beside.mkdir(parents=True)
@@ -103,7 +105,7 @@ def export(
             beside,
             checkpoint,
             model=model,
-            tokenizer=tokenizer_of(checkpoint["hyper_parameters"]),
+            tokenizer=tokenizer_of(checkpoint["hyper_parameters"], trust_remote_code=trust_remote_code),
             splits=read_splits(path, checkpoint),
             run_dir=run_folder(path),
             about=About(repo_id=repo_id, language=language, license=license, widget_examples=widget_examples),
@@ -120,12 +122,13 @@ def export(
     return folder
 
 
-def stage_best(outbox: Outbox, destination: Destination) -> None:
+def stage_best(outbox: Outbox, destination: Destination, *, trust_remote_code: bool = False) -> None:
     """Put the best model of a run into its outbox.
 
     Args:
         outbox: Of the run.
         destination: Where it is to go.
+        trust_remote_code: Run the code that comes with the model, where it needs it.
 
     Raises:
         InputError: The run has no checkpoint.
@@ -139,8 +142,8 @@ def stage_best(outbox: Outbox, destination: Destination) -> None:
     write = partial(
         write_model,
         checkpoint=checkpoint,
-        model=_model(checkpoint),
-        tokenizer=tokenizer_of(checkpoint["hyper_parameters"]),
+        model=_model(checkpoint, trust_remote_code=trust_remote_code),
+        tokenizer=tokenizer_of(checkpoint["hyper_parameters"], trust_remote_code=trust_remote_code),
         splits=read_splits(path, checkpoint),
         run_dir=outbox.run_dir,
         about=replace(about, repo_id=destination.repo_id),
@@ -197,13 +200,15 @@ def write_model(
     (folder / "README.md").write_text(card, encoding="utf-8")
 
 
-def tokenizer_of(options: dict[str, Any]) -> PreTrainedTokenizerFast:
+def tokenizer_of(options: dict[str, Any], *, trust_remote_code: bool) -> PreTrainedTokenizerFast:
     """The tokenizer that a model was trained with; asks the Hub.
 
     Args:
         options: Hyperparameters of the model.
+        trust_remote_code: Run the code that comes with the model, where it needs it.
     """
-    return load_tokenizer(options["model_name_or_path"], revision=options.get("model_revision"))
+    name, revision = options["model_name_or_path"], options.get("model_revision")
+    return load_tokenizer(name, revision=revision, trust_remote_code=trust_remote_code)
 
 
 def run_folder(ckpt_path: Path) -> Path:
@@ -215,11 +220,13 @@ def run_folder(ckpt_path: Path) -> Path:
     return ckpt_path.parent.parent if ckpt_path.parent.name == "checkpoints" else ckpt_path.parent
 
 
-def _model(checkpoint: dict[str, Any]) -> PreTrainedModel:
+def _model(checkpoint: dict[str, Any], *, trust_remote_code: bool) -> PreTrainedModel:
     """A model of the kind that a checkpoint is of, with weights of no meaning."""
     options = checkpoint["hyper_parameters"]
     name, revision = options["model_name_or_path"], options.get("model_revision")
-    return load_token_classifier(name, labels=options["labels"], pretrained=False, revision=revision)
+    return load_token_classifier(
+        name, labels=options["labels"], pretrained=False, revision=revision, trust_remote_code=trust_remote_code
+    )
 
 
 @contextmanager

@@ -26,8 +26,14 @@ _SOURCES = {
     "test_file",
     "predict_file",
 }
-# options that are made from others and never given
-_LINKED = {"model.labels", "data.model_name_or_path", "data.model_revision"}
+# options that no checkpoint gives: made from others, or a matter of trust in whoever wrote it
+_LINKED = {
+    "model.labels",
+    "data.model_name_or_path",
+    "data.model_revision",
+    "model.trust_remote_code",
+    "data.trust_remote_code",
+}
 
 
 def checkpoint_to_use(config: Any, subcommand: str, *, given: set[str]) -> str | None:
@@ -54,7 +60,7 @@ def checkpoint_to_use(config: Any, subcommand: str, *, given: set[str]) -> str |
     if path is not None:
         rank_zero_info(f"using {path}")
         return str(path)
-    if asked is None and name is not None and trained_labels(load_config(name)) is not None:
+    if asked is None and name is not None and _trained_labels(config) is not None:
         return None  # a model that was fine-tuned before is used as it is
     of = f" that started from {name}" if name else ""
     raise InputError(
@@ -76,7 +82,7 @@ def without_checkpoint(config: Any, subcommand: str, *, typed: set[str]) -> None
     # in a file to predict there are no labels that could be other ones
     unasked = subcommand == "predict" and "data.labels" not in typed
     if subcommand != "fit" and (unasked or config["data"]["labels"] is None):
-        config["data"]["labels"] = trained_labels(load_config(config["model"]["model_name_or_path"]))
+        config["data"]["labels"] = _trained_labels(config)
 
 
 def with_checkpoint(config: Any, subcommand: str, *, typed: set[str], given: set[str]) -> None:
@@ -132,6 +138,11 @@ def with_checkpoint(config: Any, subcommand: str, *, typed: set[str], given: set
         data["dataset_revision"] = data_state.get("dataset_commit") or data["dataset_revision"]
     if data["labels"] is None and not (own_source and _has_train(data)):
         data["labels"] = data_state.get("given_labels") or checkpoint["hyper_parameters"]["labels"]
+
+
+def _trained_labels(config: Any) -> list[str] | None:
+    model = config["model"]
+    return trained_labels(load_config(model["model_name_or_path"], trust_remote_code=model["trust_remote_code"]))
 
 
 def _options(group: str, hyperparameters: dict[str, Any]) -> dict[str, Any]:

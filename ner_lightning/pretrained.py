@@ -10,7 +10,7 @@ import json
 import logging
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -37,7 +37,9 @@ _PROBE = [
 # `transformers` takes seconds to import and `--help` does not need it: every import of it stands in a function.
 
 
-def load_tokenizer(model_name_or_path: str, *, revision: str | None = None) -> PreTrainedTokenizerFast:
+def load_tokenizer(
+    model_name_or_path: str, *, revision: str | None = None, trust_remote_code: bool = False
+) -> PreTrainedTokenizerFast:
     """Load a fast tokenizer that splits words as it splits the text that they make.
 
     Some do so with a list of words (BERT's, XLM-R's), plain byte-level ones with `add_prefix_space` (RoBERTa's,
@@ -48,6 +50,7 @@ def load_tokenizer(model_name_or_path: str, *, revision: str | None = None) -> P
     Args:
         model_name_or_path: Hub id or local folder.
         revision: Branch, tag or commit of the Hub repository.
+        trust_remote_code: Run the code that comes with the model, where it needs it.
 
     Raises:
         InputError: There is no such tokenizer, or one without words, or only a slow one, which cannot say which word
@@ -55,7 +58,14 @@ def load_tokenizer(model_name_or_path: str, *, revision: str | None = None) -> P
     """
     from transformers import AutoTokenizer
 
-    tokenizer = _load(AutoTokenizer.from_pretrained, model_name_or_path, revision=revision)
+    load = partial(
+        _load,
+        AutoTokenizer.from_pretrained,
+        model_name_or_path,
+        revision=revision,
+        trust_remote_code=trust_remote_code,
+    )
+    tokenizer = load()
     if not tokenizer.is_fast:
         raise InputError(
             f"--model.model_name_or_path={model_name_or_path}: {type(tokenizer).__name__} is a slow tokenizer, which "
@@ -68,7 +78,7 @@ def load_tokenizer(model_name_or_path: str, *, revision: str | None = None) -> P
             "be unknown; the files of its tokenizer (a tokenizer.json) belong beside config.json"
         )
     if _alike(tokenizer, spaces=False) < len(_PROBE) and _is_plain_byte_level(tokenizer):
-        tokenizer = _load(AutoTokenizer.from_pretrained, model_name_or_path, revision=revision, add_prefix_space=True)
+        tokenizer = load(add_prefix_space=True)
         _add_prefix_space(tokenizer)
     if _alike(tokenizer, spaces=needs_spaces(tokenizer)) < len(_PROBE):
         log.warning(
@@ -109,19 +119,22 @@ def as_in_text(words: Sequence[str]) -> list[str]:
     return [*words[:1], *(f" {word}" for word in words[1:])]
 
 
-def load_config(model_name_or_path: str, *, revision: str | None = None) -> PretrainedConfig:
+def load_config(
+    model_name_or_path: str, *, revision: str | None = None, trust_remote_code: bool = False
+) -> PretrainedConfig:
     """Load the configuration of a model.
 
     Args:
         model_name_or_path: Hub id or local folder.
         revision: Branch, tag or commit of the Hub repository.
+        trust_remote_code: Run the code that comes with the model, where it needs it.
 
     Raises:
         InputError: There is no such model, or no network to look for it.
     """
     from transformers import AutoConfig
 
-    return _load(AutoConfig.from_pretrained, model_name_or_path, revision=revision)
+    return _load(AutoConfig.from_pretrained, model_name_or_path, revision=revision, trust_remote_code=trust_remote_code)
 
 
 def longest_input(tokenizer: PreTrainedTokenizerFast, config: PretrainedConfig) -> int | None:
@@ -139,7 +152,12 @@ def longest_input(tokenizer: PreTrainedTokenizerFast, config: PretrainedConfig) 
 
 
 def load_token_classifier(
-    model_name_or_path: str, *, labels: Sequence[str], pretrained: bool = True, revision: str | None = None
+    model_name_or_path: str,
+    *,
+    labels: Sequence[str],
+    pretrained: bool = True,
+    revision: str | None = None,
+    trust_remote_code: bool = False,
 ) -> PreTrainedModel:
     """Load an encoder with a head for `labels`, in float32.
 
@@ -151,6 +169,7 @@ def load_token_classifier(
         labels: Names of the classes, in the order of their ids.
         pretrained: Load the weights; otherwise draw them at random for the same configuration.
         revision: Branch, tag or commit of the Hub repository.
+        trust_remote_code: Run the code that comes with the model, where it needs it.
 
     Raises:
         InputError: There is no such model, or its head has the same labels in another order.
@@ -158,7 +177,7 @@ def load_token_classifier(
     import torch
     from transformers import AutoModelForTokenClassification
 
-    config = load_config(model_name_or_path, revision=revision)
+    config = load_config(model_name_or_path, revision=revision, trust_remote_code=trust_remote_code)
     own = trained_labels(config)
     if pretrained and own is not None and own != list(labels) and set(own) == set(labels):
         raise InputError(
@@ -170,14 +189,18 @@ def load_token_classifier(
     if config.model_type == "big_bird":
         # its sparse attention is given up for good at the first short batch, by a layer whose dropout is off
         config.attention_type = "original_full"
+    draw = partial(
+        AutoModelForTokenClassification.from_config, config, dtype=torch.float32, trust_remote_code=trust_remote_code
+    )
     if not pretrained:
         with _one_sentence(model_name_or_path):
-            return AutoModelForTokenClassification.from_config(config, dtype=torch.float32).train()
+            return draw().train()
     with _quiet_transformers():
         model, loading = _load(
             AutoModelForTokenClassification.from_pretrained,
             model_name_or_path,
             revision=revision,
+            trust_remote_code=trust_remote_code,
             config=config,
             dtype=torch.float32,  # 5.x would take the dtype of the file, and AdamW on bfloat16 weights learns little
             ignore_mismatched_sizes=True,
@@ -187,8 +210,7 @@ def load_token_classifier(
     drawn = {*loading["missing_keys"], *(name for name, *_ in loading["mismatched_keys"])}
     # a whole head without names of its own (LABEL_0, LABEL_1) is one for other labels too
     if own != list(labels) and (own is not None or not drawn & head.keys()):
-        fresh = AutoModelForTokenClassification.from_config(config, dtype=torch.float32)
-        for name, parameter in head_parameters(fresh):
+        for name, parameter in head_parameters(draw()):
             head[name].data.copy_(parameter.data)
         log.warning(
             "%s: its head for %s is replaced by a new one for the labels of the data",
@@ -219,11 +241,12 @@ def head_parameters(model: PreTrainedModel) -> list[tuple[str, Any]]:
     return [(name, p) for name, p in model.named_parameters() if not name.startswith(f"{model.base_model_prefix}.")]
 
 
-def _load(load: Callable[..., Any], name: str, *, revision: str | None, **options: Any) -> Any:
+def _load(load: Callable[..., Any], name: str, *, revision: str | None, trust_remote_code: bool, **options: Any) -> Any:
     place = packaged(name)
     offline = not Path(place).exists() and not _hub_answers(name, revision)
     with _one_sentence(name, offline=offline):
-        return load(place, revision=revision, local_files_only=offline, **options)
+        # said in each call: left open, transformers would ask on standard input, where the words to label may come in
+        return load(place, revision=revision, trust_remote_code=trust_remote_code, local_files_only=offline, **options)
 
 
 @contextmanager
@@ -237,6 +260,12 @@ def _one_sentence(name: str, *, offline: bool = False) -> Iterator[None]:
                 f"--model.model_name_or_path={name}: there is no such folder, the Hub does not answer and the model is "
                 "not in the cache; what works offline: a local folder, a model that was used before, or the packaged "
                 "ner_lightning/quickstart with --model.pretrained=false"
+            ) from error
+        if "trust_remote_code=True" in str(error):
+            raise InputError(
+                f"--model.model_name_or_path={name} comes with code of its own, which is not run unless you trust it: "
+                "read it, then give --model.trust_remote_code=true on the command line (export and push: "
+                "--trust_remote_code)"
             ) from error
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]  # paragraphs of advice follow
         raise InputError(f"--model.model_name_or_path={name} cannot be loaded: {reason}") from error
@@ -273,7 +302,9 @@ def _reserved_positions(config: PretrainedConfig) -> int:
     from transformers import AutoModel
 
     with torch.device("meta"):  # the shape of the model, without its weights
-        model = AutoModel.from_config(config)
+        # a configuration of a class of its own was loaded with trust in its code
+        own = not type(config).__module__.startswith("transformers.")
+        model = AutoModel.from_config(config, trust_remote_code=own)
     for module in model.modules():
         if isinstance(module, torch.nn.Embedding) and module.num_embeddings == config.max_position_embeddings:
             return 0 if module.padding_idx is None else module.padding_idx + 1
