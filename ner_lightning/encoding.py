@@ -228,9 +228,10 @@ class Encoder:
 
     def _fit(self, word: str, ids: list[int]) -> list[int]:
         if not ids:  # white space, control characters: the word still has to be scored
-            if self.tokenizer.unk_token_id is None:
+            unknown = self._space_id if self.tokenizer.unk_token_id is None else self.tokenizer.unk_token_id
+            if unknown is None:
                 raise InputError(f"the word {word!r} has no sub-word, and the tokenizer has no unknown token for it")
-            return [self.tokenizer.unk_token_id]
+            return [unknown]
         if len(ids) > self._capacity and len(self._reported) < _REPORTS and word not in self._reported:
             self._reported.add(word)
             log.warning(
