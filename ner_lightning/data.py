@@ -65,6 +65,7 @@ class TokenClassificationDataModule(LightningDataModule):
         entity_type: Type of all entities, for tags that name none: `O`, `B`, `I`; by default `ENTITY`.
         model_name_or_path: Hub id or folder of the model, whose tokenizer is used.
         model_revision: Branch, tag or commit of the model.
+        trust_remote_code: Run the code that comes with the model, where it needs it.
         max_seq_length: Sub-words in a window, special tokens included; by default as many as the model takes.
             Longer sentences are cut into overlapping windows and every word is still scored once.
         label_all_tokens: Train on every sub-word of a word (the further ones as `I-`, with `--model.subword_weight`),
@@ -98,6 +99,7 @@ class TokenClassificationDataModule(LightningDataModule):
         entity_type: str | None = None,
         model_name_or_path: str = "bert-base-cased",
         model_revision: str | None = None,
+        trust_remote_code: bool = False,
         max_seq_length: int | None = None,
         label_all_tokens: bool = False,
         batch_size: int = 8,
@@ -127,6 +129,7 @@ class TokenClassificationDataModule(LightningDataModule):
         self.entity_type = entity_type
         self.model_name_or_path = str(model_name_or_path)
         self.model_revision = model_revision
+        self.trust_remote_code = trust_remote_code
         self.max_seq_length = max_seq_length
         self.label_all_tokens = label_all_tokens
         self.batch_size = batch_size
@@ -134,7 +137,8 @@ class TokenClassificationDataModule(LightningDataModule):
         self.num_workers = num_workers
         self.pin_memory = torch.cuda.is_available() if pin_memory is None else pin_memory
         self.seed = seed
-        self.save_hyperparameters(ignore=["labels"])  # the model records them, and Lightning wants one value a name
+        # the labels are recorded by the model, and Lightning wants one value a name; trust is not recorded at all
+        self.save_hyperparameters(ignore=["labels", "trust_remote_code"])
         # a checkpoint with a Path in it would not load
         self.hparams.update({name: str(value) for name, value in self.hparams.items() if isinstance(value, Path)})
         self._epoch = 0  # of the checkpoint that a run goes on from
@@ -180,8 +184,9 @@ class TokenClassificationDataModule(LightningDataModule):
     @cached_property
     def encoder(self) -> Encoder:
         """What turns words into windows; loads the tokenizer at the first call."""
-        tokenizer = load_tokenizer(self.model_name_or_path, revision=self.model_revision)
-        config = load_config(self.model_name_or_path, revision=self.model_revision)
+        name, revision, trust = self.model_name_or_path, self.model_revision, self.trust_remote_code
+        tokenizer = load_tokenizer(name, revision=revision, trust_remote_code=trust)
+        config = load_config(name, revision=revision, trust_remote_code=trust)
         limit = longest_input(tokenizer, config)
         if self.max_seq_length is not None and limit is not None and self.max_seq_length > limit:
             raise InputError(
