@@ -6,6 +6,7 @@ align words are told in one place and in one sentence. It knows nothing of corpo
 
 from __future__ import annotations
 
+import json
 import logging
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -150,6 +151,23 @@ def load_token_classifier(
     if lost := sorted(drawn - head.keys()):
         log.warning("%s lacks weights of its encoder, drawn at random: %s", model_name_or_path, ", ".join(lost))
     return model.train()  # `from_pretrained` leaves it in eval mode, and Lightning keeps the mode it finds: no dropout
+
+
+def weights_looked_for(folder: Path) -> dict[str, tuple[int, ...]] | None:
+    """Names and shapes of the weights that transformers looks for in a folder; None where code in it decides.
+
+    Args:
+        folder: A model with a head for labels, as it is saved.
+    """
+    import torch
+    from transformers import AutoConfig, AutoModelForTokenClassification
+
+    if "auto_map" in json.loads((folder / "config.json").read_text(encoding="utf-8")):
+        return None
+    config = AutoConfig.from_pretrained(folder, local_files_only=True)
+    with torch.device("meta"):  # the shape of the model, without its weights
+        model = AutoModelForTokenClassification.from_config(config)
+    return {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
 
 
 def trained_labels(config: PretrainedConfig) -> list[str] | None:
