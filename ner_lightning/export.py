@@ -280,7 +280,8 @@ def _clear(place: Path) -> None:
     """Put right what an export that was killed has left beside its place."""
     for left in place.parent.glob(f".{escape(place.name)}.*"):
         mark, suffix = left.stem.removeprefix(f".{place.name}."), left.suffix
-        if suffix not in (".partial", ".old") or not is_left_over(mark):
+        # that of this process too: numbers come again, in containers above all
+        if suffix not in (".partial", ".old") or not (mark == process_mark() or is_left_over(mark)):
             continue
         if suffix == ".old" and not place.exists():  # killed between its two renames
             left.rename(place)
