@@ -1,4 +1,4 @@
-"""Push the models of a run to the Hugging Face Hub while it goes on, and never at its cost.
+"""Push the models of a run to the Hugging Face Hub while it goes on; the run neither waits for it nor fails by it.
 
 The callback stages a model as a folder (`outbox`) and starts a process that sends it (`push`); it waits for that
 process at the end of the run alone, and not for ever. It speaks with the Hub in no other way, and it knows nothing of

@@ -11,7 +11,7 @@ import json
 import re
 import shutil
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -20,7 +20,7 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from ner_lightning.errors import InputError
-from ner_lightning.files import is_left_over, process_mark
+from ner_lightning.files import is_left_over, process_mark, replacing
 
 _SENDING = ".sending"  # suffix of the folder that is being pushed
 _PARTIAL = ".partial"  # suffix of a folder that is being written or removed
@@ -116,8 +116,7 @@ class Outbox:
         try:
             (partial / "model").mkdir()
             write(partial / "model")
-            note = {**vars(destination), "message": message, "alone": alone}
-            (partial / "push.json").write_text(json.dumps(note))
+            (partial / "push.json").write_text(_note(destination, message, alone=alone))
             partial.rename(self.folder / name)
         except BaseException:
             shutil.rmtree(partial, ignore_errors=True)
@@ -183,6 +182,22 @@ class Outbox:
         if self._remove(staged):
             self.record("replaced", staged.name, by=by)
 
+    def readdress(self, destination: Destination) -> None:
+        """Let what waits for a repository ask for a private one or not, as was asked last. For the sender alone.
+
+        Args:
+            destination: What was asked last.
+        """
+        for staged in self.waiting():
+            ids = {staged.destination.repo_id, destination.repo_id}
+            namespaces, names = zip(*(repo_id.rpartition("/")[::2] for repo_id in ids), strict=True)
+            same = len(set(names)) == 1 and (len(ids) == 1 or "" in namespaces)
+            if same and destination.private is not None:
+                asked = replace(staged.destination, private=destination.private)
+                # a newer one may replace it at this very moment
+                with suppress(FileNotFoundError, InputError), replacing(staged.folder / "push.json") as partial:
+                    partial.write_text(_note(asked, staged.message, alone=staged.alone))
+
     def forget(self, staged: Staged) -> None:
         """Remove a model that is not to be pushed any more."""
         if self._remove(staged):
@@ -242,3 +257,7 @@ class Outbox:
         for folder in self.folder.glob(f"*-step-*{_PARTIAL}"):
             if is_left_over(folder.name.removesuffix(_PARTIAL).partition(".")[2]):
                 shutil.rmtree(folder, ignore_errors=True)
+
+
+def _note(destination: Destination, message: str, *, alone: bool) -> str:
+    return json.dumps({**vars(destination), "message": message, "alone": alone})

@@ -240,13 +240,13 @@ def test_the_folder_that_one_stands_in_and_a_file_are_told_in_a_sentence(best, f
     for output, told in {
         ".": "is the folder that this runs in: give another one",
         "config.json": "is a file: give the name of a folder",
-        "config.json/model": "a file cannot be written: Not a directory; nothing is left of it",
+        "config.json/model": "cannot be written: Not a directory; nothing is left of it",
     }.items():
         assert main(["export", f"--ckpt_path={best}", f"--output={output}", f"--overwrite={overwrite}"]) == 1
         err = capsys.readouterr().err
         assert err.startswith(f"error: --output={output}")
         assert err.count("\n") == 1
-        assert told.partition("written")[2] in err
+        assert told in err
     assert sorted(folder.iterdir()) == before
 
 
@@ -499,6 +499,16 @@ def test_the_epoch_of_the_card_is_that_of_the_last_step(stop, conll_files, tiny_
 def test_a_language_may_be_one_word(best, tmp_path, option):
     assert main(["export", f"--ckpt_path={best}", f"--output={tmp_path / 'model'}", option]) == 0
     assert "\nlanguage:\n- en\n" in (tmp_path / "model/README.md").read_text()
+
+
+def test_what_the_callback_was_told_may_be_damaged(trained, tmp_path, caplog):
+    outbox = Outbox(tmp_path)
+    outbox.folder.mkdir()
+    for damage in ("", "[1]", '{"licence": "mit"}'):
+        (outbox.folder / "about.json").write_text(damage)
+        assert export_module._told(outbox) == About()
+        assert "about.json is damaged: the card is written without language, licence and examples" in caplog.text
+        caplog.clear()
 
 
 DAMAGED = {

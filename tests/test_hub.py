@@ -183,6 +183,18 @@ def test_branch_and_visibility_are_those_that_were_asked_for(served, fit):
 
 
 @several_warnings
+@pytest.mark.parametrize("revision", [None, "trial"])
+def test_a_public_repository_that_is_there_gets_no_model_that_is_to_be_private(served, fit, revision):
+    fake = served()
+    fake.add_repo(*REPO)
+    with pytest.warns(UserWarning, match="user/ner is there already and is public, and a private one was asked for"):
+        assert fit(*pushing(private=True, **({"revision": revision} if revision else {}))) == 0
+    assert titles(fake) == []
+    assert list(fake.repo(*REPO).refs) == ["main"]
+    assert {path.name for path in Path("runs/version_0/checkpoints").iterdir()} == {"best.ckpt", "last.ckpt"}
+
+
+@several_warnings
 def test_a_token_that_may_not_write_is_known_before_the_first_save(served, fit):
     fake = served(token=READ)
     fake.add_repo(*REPO)
