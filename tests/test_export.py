@@ -465,6 +465,7 @@ class KeepAll(ModelCheckpoint):
         ["--trainer.max_steps=8"],
         ["--trainer.max_steps=1"],
         ["--trainer.max_epochs=2", "--trainer.val_check_interval=0.5"],
+        ["--trainer.max_steps=7", "--trainer.val_check_interval=0.5"],  # is saved when training ends, and not before
         ["--trainer.max_epochs=2", "--checkpoint.save_weights_only=true"],
     ],
     ids=" ".join,
@@ -489,6 +490,8 @@ def test_the_epoch_of_the_card_is_that_of_the_last_step(stop, conll_files, tiny_
     first, second = tmp_path / "first", tmp_path / "second"
     assert main(["fit", *args, *stop, f"--trainer.default_root_dir={first}"]) == 0
     check(first / "version_0")
+    if "--trainer.max_steps=7" in stop:
+        return  # Lightning counts an epoch that was stopped as a whole one when the run goes on
     last = first / "version_0/checkpoints/last.ckpt"
     longer = ["--trainer.max_epochs=4", "--trainer.max_steps=11"]
     assert main(["fit", *args, *stop, *longer, f"--ckpt_path={last}", f"--trainer.default_root_dir={second}"]) == 0
