@@ -6,6 +6,7 @@ import argparse
 import os
 import sys
 import threading
+from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
@@ -47,7 +48,7 @@ def _train(args: list[str]) -> int:
 
 def _push(args: list[str]) -> int:
     from ner_lightning.outbox import Destination, Outbox
-    from ner_lightning.push import full_id, push
+    from ner_lightning.push import forget, push, validate
 
     parser = argparse.ArgumentParser(
         "python -m ner_lightning push",
@@ -56,21 +57,35 @@ def _push(args: list[str]) -> int:
     )
     parser.add_argument("run_dir", help="folder of the run, such as runs/version_0")
     parser.add_argument(
-        "--repo_id", help="send the best model of the run to this repository, with the scores of a test since"
+        "--repo_id",
+        help="send the best model of the run here, with the scores of a test since, instead of what waits",
     )
     parser.add_argument("--revision", help="branch to send it to (default: main)")
     parser.add_argument(
         "--private",
         action=argparse.BooleanOptionalAction,
-        help="make a private repository (default: as the account says)",
+        help="make a private repository, and send nothing to one that is public (default: as the account says)",
     )
     parser.add_argument("--trust_remote_code", action="store_true", help="run the code that comes with the model")
-    parser.add_argument("--check", action="store_true", help="first make the repository, and prove the right to write")
+    parser.add_argument(
+        "--check",
+        action="store_true",
+        help="only make the repository, prove the right to write, and send what waits: nothing is put in",
+    )
+    parser.add_argument("--forget", action="store_true", help="drop what waits; the checkpoints of the run stay")
     parser.add_argument("--timeout", type=float, default=3600.0, help="seconds after which to give up (default: 3600)")
     parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
     options = parser.parse_args(args)
     if options.repo_id is None and (options.check or options.revision or options.private is not None):
         parser.error("--check, --revision and --private belong to --repo_id")
+    if options.forget and options.repo_id is not None:
+        parser.error("--forget sends nothing: leave out --repo_id")
+    say = partial(print, flush=True)  # each line at once: a process that is killed keeps none for later
+    if options.forget:
+        forget(options.run_dir, say=say)
+        return 0
+    if options.repo_id is not None:
+        validate(options.repo_id)
     outbox = Outbox(options.run_dir)
 
     def give_up() -> None:
@@ -87,25 +102,31 @@ def _push(args: list[str]) -> int:
         destination = None
         if options.repo_id is not None:
             destination = Destination(options.repo_id, options.revision, options.private)
-            if not options.check:
-                destination_there = replace(destination, repo_id=full_id(options.repo_id))
-                _stage(outbox, destination_there, trust_remote_code=options.trust_remote_code)
-        # each line at once: a process that is killed keeps none for later
-        done = push(options.run_dir, check=destination if options.check else None, say=partial(print, flush=True))
-        return 0 if done else 1
+        check = destination if options.check else None
+        stage = None if options.check else _stage(outbox, destination, trust=options.trust_remote_code)
+        return 0 if push(options.run_dir, check=check, stage=stage, say=say) else 1
     finally:
         timer.cancel()
 
 
-def _stage(outbox: Outbox, destination: Destination, *, trust_remote_code: bool) -> None:
-    """Stage the best model of a run, unless one waits already."""
-    waiting = outbox.waiting()
-    if not waiting:
-        from ner_lightning.export import stage_best
+def _stage(outbox: Outbox, destination: Destination | None, *, trust: bool) -> Callable[[], None] | None:
+    """What is to be put in before anything is sent: what was asked for, or scores that a model has got since."""
+    if destination is not None:
+        from ner_lightning.export import best_of_run, stage_best
+        from ner_lightning.push import full_id
 
-        stage_best(outbox, destination, trust_remote_code=trust_remote_code)
-    elif (theirs := waiting[-1].destination.repo_id) not in (destination.repo_id, destination.repo_id.split("/")[-1]):
-        raise InputError(f"{outbox.run_dir}: a model waits for {theirs}; send it first, without --repo_id")
+        path = best_of_run(outbox.run_dir)
+        destination = replace(destination, repo_id=full_id(destination.repo_id))
+        return partial(stage_best, outbox, path, destination, trust_remote_code=trust)
+    if not (waiting := outbox.waiting()):
+        return None
+    staged = (waiting[-1].folder / "push.json").stat().st_mtime_ns
+    tests = outbox.run_dir.glob("**/checkpoints/*.test.json")
+    if not any(test.stat().st_mtime_ns > staged for test in tests):
+        return None
+    from ner_lightning.export import stage_with_scores
+
+    return partial(stage_with_scores, outbox, trust_remote_code=trust)
 
 
 def _export(args: list[str]) -> int:

@@ -63,7 +63,7 @@ def model_card(
     command: str | None,
     config: str | None,
     repo_id: str | None,
-    language: Sequence[str] | None,
+    language: Sequence[str] | str | None,
     license: str | None,
     widget_examples: Sequence[str] | None,
     versions: dict[str, str],
@@ -86,7 +86,7 @@ def model_card(
         command: The command line of the run.
         config: The configuration of the run, as YAML; shown as it is.
         repo_id: The model's own id on the Hub.
-        language: Codes of the languages, such as `en`.
+        language: Code of the language, such as `en`, or codes.
         license: Identifier of the licence, such as `apache-2.0`.
         widget_examples: Sentences to try the model on; by default invented ones, never some of the corpus.
         versions: Libraries and their versions.
@@ -107,7 +107,7 @@ def model_card(
         base_model=base_model,
         datasets=list(dict.fromkeys(split.dataset for split in splits if split.dataset)) or None,
         eval_results=results or None,
-        language=list(language) if language else None,
+        language=([language] if isinstance(language, str) else list(language)) if language else None,
         library_name="transformers",
         license=license,
         metrics=metrics or None,

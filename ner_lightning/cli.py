@@ -26,6 +26,7 @@ import ner_lightning
 from ner_lightning.checkpoints import BestCheckpoint, LastCheckpoint, read_checkpoint
 from ner_lightning.data import TokenClassificationDataModule
 from ner_lightning.errors import InputError
+from ner_lightning.hub import PushToHub  # noqa: F401 # known by its short name only once it is imported
 from ner_lightning.model import TokenClassificationModule
 from ner_lightning.options import checkpoint_to_use, complete, recorded_options, refuse_contradictions
 from ner_lightning.predict_file import STANDARD_INPUT
@@ -153,6 +154,18 @@ class TokenClassificationCLI(LightningCLI):
                 "an option holds what looks like a token of the Hub, which would be written to files that are shared: "
                 "take it out; `hf auth login` or HF_TOKEN are where the Hub client finds it"
             )
+
+    def instantiate_classes(self) -> None:
+        """Make the objects; what a callback says of its options stands alone, and not in a dump of all of them."""
+        try:
+            super().instantiate_classes()
+        except ValueError as error:
+            cause: BaseException | None = error
+            while cause is not None and not isinstance(cause, InputError):
+                cause = cause.__cause__ or cause.__context__
+            if cause is None:
+                raise
+            raise InputError(str(cause)) from error
 
     def instantiate_trainer(self, **kwargs: Any) -> LightningTrainer:
         """Make the Trainer, with a CSV and a TensorBoard log that share the folder of the run."""

@@ -4,6 +4,7 @@ It knows nothing of how what is in them is read.
 """
 
 import os
+import platform
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -44,7 +45,7 @@ def replacing(path: Path) -> Iterator[Path]:
     Raises:
         InputError: The file cannot be written.
     """
-    partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
+    partial = path.parent / f"{path.name}.{os.getpid()}.partial"  # `with_name` takes no "."
     refuse_unwritable(path, partial)
     try:
         yield partial
@@ -70,6 +71,48 @@ def refuse_unwritable(path: Path, partial: Path) -> None:
         partial.open("wb").close()
     except OSError as error:
         raise InputError(f"{path}: cannot be written: {error.strerror}") from error
+
+
+@contextmanager
+def naming(path: Path) -> Iterator[None]:
+    """Let a failure to write be an OSError that names the file.
+
+    That of a full disk names none, and libraries written in Rust (safetensors, tokenizers) raise types of their own.
+
+    Args:
+        path: The file that is written.
+    """
+    try:
+        yield
+    except Exception as error:
+        told = re.search(r"\(os error (\d+)\)", str(error))
+        number = error.errno if isinstance(error, OSError) else int(told[1]) if told else None
+        if number is None:
+            raise
+        raise OSError(number, os.strerror(number), str(path)) from error
+
+
+def process_mark() -> str:
+    """What stands in the name of a folder while this process writes it: machine and process."""
+    return f"{platform.node()}-{os.getpid()}"
+
+
+def is_left_over(mark: str) -> bool:
+    """Whether the process that made a mark is gone: of another machine, which may share the disk, it is not known.
+
+    Args:
+        mark: As `process_mark` made it.
+    """
+    machine, _, number = mark.rpartition("-")
+    if machine != platform.node() or not number.isdigit() or os.name != "posix":
+        return False
+    try:
+        os.kill(int(number), 0)
+    except ProcessLookupError:
+        return True
+    except (OSError, OverflowError):  # of another user, or no number of a process
+        return False
+    return False
 
 
 def refuse_foreign(name: str, head: bytes) -> None:

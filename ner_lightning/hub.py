@@ -1,4 +1,4 @@
-"""Push the models of a run to the Hugging Face Hub while it goes on, and never at its cost.
+"""Push the models of a run to the Hugging Face Hub while it goes on; the run neither waits for it nor fails by it.
 
 The callback stages a model as a folder (`outbox`) and starts a process that sends it (`push`); it waits for that
 process at the end of the run alone, and not for ever. It speaks with the Hub in no other way, and it knows nothing of
@@ -31,6 +31,7 @@ from ner_lightning.errors import InputError
 from ner_lightning.export import About, commit_message, tokenizer_of, write_model
 from ner_lightning.model import TokenClassificationModule
 from ner_lightning.outbox import Destination, Outbox
+from ner_lightning.push import validate
 from ner_lightning.scores import known_splits
 
 _PROGRESS = 10  # seconds between two lines of progress at the end of a run
@@ -44,15 +45,15 @@ class PushToHub(Callback):
     and `python -m ner_lightning push RUN_DIR` sends it. The token is the one of `hf auth login` or `HF_TOKEN`.
 
     Args:
-        repo_id: Hub id of the model, `name` or `namespace/name`; made where it is not there.
+        repo_id: Hub id of the model, `name` or `namespace/name`, which must be given; made where it is not there.
         when: `best`: at each new best score. `every`: the newest state, at each checkpoint that is saved. `last`: the
             newest state, once, when the run ends or is stopped. `end`: the best model, once, then.
         revision: Branch to push to, made where it is not there; by default `main`.
-        private: Make a private repository, where one is made.
-        strict: Let a run whose model is not on the Hub at its end fail then, with everything saved.
+        private: Make a private repository, and push nothing to one that is public.
+        strict: Let a run whose model is not on the Hub at its end fail then, with its checkpoints saved.
         push_at_start: Push model and tokenizer before training, too.
         drain_timeout: Seconds that the end of a run waits for its last push.
-        language: Codes of the languages of the model (`en`), for its card.
+        language: Code of the language of the model (`en`), or codes (`[en,de]`), for its card.
         license: Licence of the model (`apache-2.0`), for its card.
         widget_examples: Sentences with which the page of the model lets one try it; by default invented ones.
 
@@ -62,7 +63,7 @@ class PushToHub(Callback):
 
     def __init__(
         self,
-        repo_id: str,
+        repo_id: str | None = None,
         *,
         when: Literal["best", "every", "last", "end"] = "best",
         revision: str | None = None,
@@ -70,17 +71,17 @@ class PushToHub(Callback):
         strict: bool = False,
         push_at_start: bool = False,
         drain_timeout: float = 600.0,
-        language: list[str] | None = None,
+        language: list[str] | str | None = None,
         license: str | None = None,
         widget_examples: list[str] | None = None,
     ) -> None:
-        from huggingface_hub.errors import HFValidationError
-        from huggingface_hub.utils._validators import validate_repo_id
-
+        # a default alone, and no argument that must be there, lets a config without it end in one sentence
+        if repo_id is None:
+            raise InputError("PushToHub: give repo_id, the id of the model on the Hub (`name` or `namespace/name`)")
         try:
-            validate_repo_id(repo_id)
-        except HFValidationError as error:
-            raise InputError(f"PushToHub: repo_id={repo_id!r} is no id of a repository: {error}") from error
+            validate(repo_id)
+        except InputError as error:
+            raise InputError(f"PushToHub: {error}") from error
         if drain_timeout < 0:
             raise InputError(f"PushToHub: drain_timeout={drain_timeout}: give a number of seconds from 0")
         self.destination = Destination(repo_id, revision, private)
@@ -96,6 +97,7 @@ class PushToHub(Callback):
         self._seen: tuple[str, int] | None = None  # checkpoint and step that were staged last
         self._newest: str | None = None  # name of the newest model, if it could be staged
         self._look = False  # whether a checkpoint may have been saved since
+        self._ends = False  # whether the run is at its end
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Refuse what cannot be pushed, before any work is done.
@@ -132,7 +134,7 @@ class PushToHub(Callback):
         self._outbox, self._heard = outbox, len(outbox.records())
         self._before = self._heard
         self._seen = self._newest = None
-        self._look = False
+        self._look = self._ends = False
         self._send(check=True)
         if self.push_at_start:
             self._stage(trainer, pl_module, _at_start(trainer, pl_module), "before training")
@@ -179,9 +181,12 @@ class PushToHub(Callback):
         """
         if self._outbox is None:
             return
-        how_to_send = self._how_to_send()
+        outbox, how_to_send = self._outbox, self._how_to_send()
         if not self._finish(trainer, pl_module) and self.strict:
-            raise InputError(f"PushToHub: the model of this run is not on the Hub; everything is saved, {how_to_send}")
+            kept = _checkpoint(trainer, best=False) is not None
+            saved = "its checkpoints are saved" if kept else "no checkpoint of it is saved"
+            waits = f", and {how_to_send}" if outbox.waiting() else ""
+            raise InputError(f"PushToHub: the model of this run is not on the Hub; {saved}{waits}")
 
     def _stage_saved(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Stage the checkpoint that `when` asks for, unless it was staged before."""
@@ -218,10 +223,8 @@ class PushToHub(Callback):
             self._newest = self._outbox.stage(write, step=step, destination=self.destination, message=message)
         except Exception as error:  # a full disk, above all: the run goes on, and its checkpoints are its own
             self._newest = None
-            rank_zero_warn(
-                f"PushToHub: {message}: the model could not be written to {self._outbox.folder} and is not pushed: "
-                f"{error}. Training goes on, and the next save is tried"
-            )
+            reason = f"it could not be written: {error}" if isinstance(error, OSError) else str(error)
+            rank_zero_warn(f"PushToHub: {message}: the model is not pushed: {reason}{self._what_next()}")
             return
         self._send()
 
@@ -272,15 +275,14 @@ class PushToHub(Callback):
                 what = f"{self.destination.repo_id} cannot be written to"
             else:
                 what = f"{record['name']} could not be pushed to {self.destination.repo_id}"
-            rank_zero_warn(
-                f"PushToHub: {what}: {record['error']}. Training goes on and the next model that is saved is tried; "
-                f"nothing is lost: {self._how_to_send()}"
-            )
+            later = "" if self._ends else f"; nothing is lost: {self._how_to_send()}"  # which the end says anyway
+            rank_zero_warn(f"PushToHub: {what}: {record['error']}{self._what_next()}{later}")
 
     def _finish(self, trainer: Trainer, pl_module: LightningModule) -> bool:
         """Stage what the end is to push and wait for it; says whether the Hub has the newest model."""
         outbox = self._outbox
         assert outbox is not None
+        self._ends = True
         self._stage_saved(trainer, pl_module)
         with _interruptible():
             try:
@@ -318,6 +320,10 @@ class PushToHub(Callback):
                     "Ctrl-C leaves it for later",
                     file=sys.stderr,
                 )
+
+    def _what_next(self) -> str:
+        """The end of a sentence about what failed, while training goes on; at the end there is no next one."""
+        return "" if self._ends else ". Training goes on, and the next model that is saved is tried"
 
     def _repo_id(self) -> str:
         """With the namespace, once the process that pushes has found it out."""

@@ -11,8 +11,8 @@ import json
 import re
 import shutil
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from ner_lightning.errors import InputError
+from ner_lightning.files import is_left_over, process_mark, replacing
 
 _SENDING = ".sending"  # suffix of the folder that is being pushed
 _PARTIAL = ".partial"  # suffix of a folder that is being written or removed
@@ -49,17 +50,28 @@ class Staged:
         name: Number and step.
         destination: Where it goes.
         message: Of the commit.
+        alone: Whether all that is older gives way to it, wherever that was to go.
     """
 
     folder: Path
     name: str
     destination: Destination
     message: str
+    alone: bool = False
 
     @property
     def model(self) -> Path:
         """The folder that is pushed."""
         return self.folder / "model"
+
+    def makes_needless(self, older: Staged) -> bool:
+        """Whether another model is not sent any more, because this one is.
+
+        Args:
+            older: The other one.
+        """
+        places = [(to.repo_id, to.revision) for to in (self.destination, older.destination)]
+        return older.name < self.name and (self.alone or places[0] == places[1])
 
 
 class Outbox:
@@ -74,35 +86,45 @@ class Outbox:
         self.folder = self.run_dir / "hub"
         self.journal = self.folder / "pushes.jsonl"
 
-    def stage(self, write: Callable[[Path], None], *, step: int, destination: Destination, message: str) -> str:
-        """Put a model in; older ones that wait give way to it, except one that is being pushed.
+    def stage(
+        self,
+        write: Callable[[Path], None],
+        *,
+        step: int,
+        destination: Destination,
+        message: str,
+        alone: bool = False,
+    ) -> str:
+        """Put a model in; older ones that wait for the same place give way to it, except one that is being pushed.
 
         Args:
             write: Writes the model into the empty folder that it is given.
             step: Optimizer steps that the model has seen.
             destination: Where it is to go.
             message: Message of the commit.
+            alone: Let all older ones give way, wherever they were to go.
 
         Returns:
             The name under which the journal speaks of it.
         """
         self.folder.mkdir(parents=True, exist_ok=True)
+        self._clear()
         numbers = (re.match(r"\d+(?=-step-)", name) for name in self._names())
         name = f"{1 + max((int(number[0]) for number in numbers if number), default=0):06}-step-{step}"
-        partial = self.folder / (name + _PARTIAL)
+        partial = self._partial(name)
         partial.mkdir()
         try:
             (partial / "model").mkdir()
             write(partial / "model")
-            (partial / "push.json").write_text(json.dumps({**vars(destination), "message": message}))
+            (partial / "push.json").write_text(_note(destination, message, alone=alone))
             partial.rename(self.folder / name)
         except BaseException:
             shutil.rmtree(partial, ignore_errors=True)
             raise
         self.record("staged", name, message=message)
-        for older in self.waiting():
-            same = older.destination == destination  # without a logger, runs share their folder
-            if same and older.name < name and not older.folder.name.endswith(_SENDING):
+        staged = Staged(self.folder / name, name, destination, message, alone)
+        for older in self.waiting():  # for other places too: without a logger, runs share their folder
+            if staged.makes_needless(older) and not older.folder.name.endswith(_SENDING):
                 self.replace(older, by=name)
         return name
 
@@ -117,8 +139,8 @@ class Outbox:
                     note = json.loads((folder / "push.json").read_text(encoding="utf-8"))
                 except (OSError, ValueError):  # taken out at this very moment, or no folder of ours
                     continue
-                message = note.pop("message")
-                staged.append(Staged(folder, folder.name.removesuffix(_SENDING), Destination(**note), message))
+                message, alone = note.pop("message"), note.pop("alone", False)
+                staged.append(Staged(folder, folder.name.removesuffix(_SENDING), Destination(**note), message, alone))
         return staged
 
     @contextmanager
@@ -131,6 +153,7 @@ class Outbox:
         self.folder.mkdir(parents=True, exist_ok=True)
         try:
             with FileLock(self.folder / ".lock", timeout=0):
+                self._clear()
                 yield
         except Timeout as error:
             raise InputError(f"{self.run_dir}: another process pushes from this run at the moment") from error
@@ -145,9 +168,9 @@ class Outbox:
             except FileNotFoundError:  # a newer one has replaced it since
                 continue
             for older in waiting[:-1]:
-                if older.destination == newest.destination:
+                if newest.makes_needless(older):
                     self.replace(older, by=newest.name)
-            return Staged(sending, newest.name, newest.destination, newest.message)
+            return replace(newest, folder=sending)
         return None
 
     def put_back(self, staged: Staged) -> None:
@@ -159,6 +182,27 @@ class Outbox:
         if self._remove(staged):
             self.record("replaced", staged.name, by=by)
 
+    def readdress(self, destination: Destination) -> None:
+        """Let what waits for a repository ask for a private one or not, as was asked last. For the sender alone.
+
+        Args:
+            destination: What was asked last.
+        """
+        for staged in self.waiting():
+            ids = {staged.destination.repo_id, destination.repo_id}
+            namespaces, names = zip(*(repo_id.rpartition("/")[::2] for repo_id in ids), strict=True)
+            same = len(set(names)) == 1 and (len(ids) == 1 or "" in namespaces)
+            if same and destination.private is not None:
+                asked = replace(staged.destination, private=destination.private)
+                # a newer one may replace it at this very moment
+                with suppress(FileNotFoundError, InputError), replacing(staged.folder / "push.json") as partial:
+                    partial.write_text(_note(asked, staged.message, alone=staged.alone))
+
+    def forget(self, staged: Staged) -> None:
+        """Remove a model that is not to be pushed any more."""
+        if self._remove(staged):
+            self.record("forgotten", staged.name, message=staged.message)
+
     def finish(self, staged: Staged, *, commit: str, url: str) -> None:
         """Note that a model is on the Hub, and remove it here."""
         self.record("pushed", staged.name, message=staged.message, commit=commit, url=url)
@@ -168,7 +212,7 @@ class Outbox:
         """Add a line to the journal.
 
         Args:
-            event: `checked`, `staged`, `started`, `retry`, `failed`, `pushed` or `replaced`.
+            event: `checked`, `staged`, `started`, `retry`, `failed`, `stopped`, `pushed`, `replaced` or `forgotten`.
             name: Of the model; none where it is about the repository.
             **facts: What else there is to know.
         """
@@ -197,10 +241,23 @@ class Outbox:
         return folders + [record["name"] for record in self.records() if record["name"]]
 
     def _remove(self, staged: Staged) -> bool:
-        gone = self.folder / (staged.name + _PARTIAL)
+        gone = self._partial(staged.name)
         try:
             staged.folder.rename(gone)
         except FileNotFoundError:  # the other process was faster
             return False
         shutil.rmtree(gone, ignore_errors=True)
         return True
+
+    def _partial(self, name: str) -> Path:
+        return self.folder / f"{name}.{process_mark()}{_PARTIAL}"
+
+    def _clear(self) -> None:
+        """Remove what a process that was killed was about to write or to remove."""
+        for folder in self.folder.glob(f"*-step-*{_PARTIAL}"):
+            if is_left_over(folder.name.removesuffix(_PARTIAL).partition(".")[2]):
+                shutil.rmtree(folder, ignore_errors=True)
+
+
+def _note(destination: Destination, message: str, *, alone: bool) -> str:
+    return json.dumps({**vars(destination), "message": message, "alone": alone})

@@ -30,6 +30,9 @@ from ner_lightning.predict_file import STANDARD_INPUT, Chunk, PredictFile, Row
 OutputFormat = Literal["conll", "jsonl", "colour"]
 
 _STANDARD_OUTPUT = "-"  # as a path
+# a file is replaced where its name ends as that of a prediction: no checkpoint, weights or config, nobody's thesis.tex
+_REPLACED = ("", ".conll", ".conllu", ".jsonl", ".txt", ".tsv", ".bio", ".iob", ".iob2")
+_VOCABULARIES = ("vocab.txt", "merges.txt")  # of a model's folder
 
 
 class PredictionWriter(Callback):
@@ -41,9 +44,10 @@ class PredictionWriter(Callback):
     `tags`, they count words. A row that has a field of such a name is refused.
 
     Args:
-        output: File to write, `-` for standard output. By default `predictions.conll`, `.conllu` or `.jsonl` in the
-            folder of the run, and standard output where the input is standard input; on the command line all else
-            is then printed to standard error.
+        output: File to write, `-` for standard output. One that is there is replaced if its name ends as that of a
+            prediction does (`.conll`, `.jsonl`, `.txt`, `.tsv`, and their like). By default `predictions.conll`,
+            `.conllu` or `.jsonl` in the folder of the run, and standard output where the input is standard input; on
+            the command line all else is then printed to standard error.
         format: `conll`, `jsonl`, or `colour` for people; by default `conll` for CoNLL and `jsonl` for all else, of
             which a terminal shows `colour`.
     """
@@ -94,16 +98,25 @@ class PredictionWriter(Callback):
         else:
             link = Path(self.output)
             self._path = link.resolve() if link.is_symlink() else link  # a link stays one (/dev/stdout is one)
-        if self._path.exists() and self._path.samefile(self._source.path):
-            raise InputError(f"--prediction.output={self._path} is the file that is read: give another one")
+        self._refuse_output(self._path)
         if trainer.world_size > 1:
             ranks = range(trainer.world_size)
-            self._parts = [self._path.with_name(f"{self._path.name}.{rank}.part") for rank in ranks]
+            self._parts = [self._path.parent / f"{self._path.name}.{rank}.part" for rank in ranks]
             partial = self._parts[trainer.global_rank]
             refuse_unwritable(self._path, partial)
         else:
             partial = self._open.enter_context(replacing(self._path))
         self._file = self._open.enter_context(partial.open("wb"))
+
+    def on_predict_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Refuse to replace the checkpoint, which is not known before.
+
+        Raises:
+            InputError: The output is the checkpoint that is used.
+        """
+        path = self._path
+        if path is not None and trainer.ckpt_path and path.is_file() and path.samefile(trainer.ckpt_path):
+            raise InputError(f"--prediction.output={path} is the checkpoint that is used: give another file")
 
     def on_predict_batch_end(
         self,
@@ -177,6 +190,19 @@ class PredictionWriter(Callback):
             raise InputError(
                 f"standard input and output belong to one process, and there are {processes}: give "
                 "--trainer.devices=1, or files as --data.predict_file and --prediction.output"
+            )
+
+    def _refuse_output(self, path: Path) -> None:
+        """Refuse to replace what is read, and any file that has not the name of a former prediction."""
+        if not path.is_file():
+            return
+        option = f"--prediction.output={path}"
+        if path.samefile(self._source.path):
+            raise InputError(f"{option} is the file that is read: give another one")
+        if path.suffix.lower() not in _REPLACED or path.name in _VOCABULARIES:
+            raise InputError(
+                f"{option} is there already and is not replaced, as it may be no prediction: give another name, or one "
+                f"that ends in {', '.join(filter(None, _REPLACED))}"
             )
 
     def _default_name(self) -> str:

@@ -222,6 +222,23 @@ def load_token_classifier(
     return model.train()  # `from_pretrained` leaves it in eval mode, and Lightning keeps the mode it finds: no dropout
 
 
+def weights_looked_for(folder: Path) -> dict[str, tuple[int, ...]] | None:
+    """Names and shapes of the weights that transformers looks for in a folder; None where code in it decides.
+
+    Args:
+        folder: A model with a head for labels, as it is saved.
+    """
+    import torch
+    from transformers import AutoConfig, AutoModelForTokenClassification
+
+    if "auto_map" in json.loads((folder / "config.json").read_text(encoding="utf-8")):
+        return None
+    config = AutoConfig.from_pretrained(folder, local_files_only=True)
+    with torch.device("meta"):  # the shape of the model, without its weights
+        model = AutoModelForTokenClassification.from_config(config)
+    return {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
+
+
 def trained_labels(config: PretrainedConfig) -> list[str] | None:
     """The label names that a model was trained with; None where its head is of no use yet.
 

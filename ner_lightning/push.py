@@ -34,7 +34,13 @@ _PASSING = {408, 429, 500, 502, 503, 504}  # answers of a Hub that may well be b
 _STALE = re.compile(r"(model[^/]*\.safetensors|pytorch_model[^/]*\.bin)(\.index\.json)?")
 
 
-def push(run_dir: str | Path, *, check: Destination | None = None, say: Callable[[str], None] = print) -> bool:
+def push(
+    run_dir: str | Path,
+    *,
+    check: Destination | None = None,
+    stage: Callable[[], None] | None = None,
+    say: Callable[[str], None] = print,
+) -> bool:
     """Send the newest model that waits in the outbox of a run, and those that are staged meanwhile.
 
     Passing failures (no connection, time-outs, 408, 429, 5xx) are tried again with growing pauses. A push that did
@@ -43,6 +49,7 @@ def push(run_dir: str | Path, *, check: Destination | None = None, say: Callable
     Args:
         run_dir: Folder of the run.
         check: First make this repository and prove that it can be written to.
+        stage: First put a model in, while no other process pushes.
         say: Is told what was done, in sentences.
 
     Returns:
@@ -53,11 +60,15 @@ def push(run_dir: str | Path, *, check: Destination | None = None, say: Callable
     """
     _limit_waiting()
     outbox = Outbox(run_dir)
-    if check is None and not outbox.journal.is_file() and not outbox.waiting():
-        raise InputError(f"{run_dir}: no pushes in this folder (no hub/pushes.jsonl); give the folder of a run")
+    if check is None and stage is None:
+        _refuse_other_folder(outbox)
     with outbox.sender():
-        if check is not None and not _check(outbox, check, say):
-            return False
+        if check is not None:
+            outbox.readdress(check)
+            if not _check(outbox, check, say):
+                return False
+        if stage is not None:
+            stage()
         tried = None
         # what failed is not tried again at once, but something newer is
         while (waiting := outbox.waiting()) and waiting[-1].name != tried and (staged := outbox.take()) is not None:
@@ -65,8 +76,63 @@ def push(run_dir: str | Path, *, check: Destination | None = None, say: Callable
             _push(outbox, staged, say)
     if tried is None and check is None:
         pushed = [record["url"] for record in outbox.records() if record["event"] == "pushed"]
-        say(f"nothing to send: {f'the last push was {pushed[-1]}' if pushed else 'nothing was ever staged'}")
+        say(f"nothing to send: {f'the last push was {pushed[-1]}' if pushed else 'nothing waits'}")
     return not outbox.waiting()
+
+
+def forget(run_dir: str | Path, *, say: Callable[[str], None] = print) -> None:
+    """Drop what waits in the outbox of a run; its checkpoints stay.
+
+    Args:
+        run_dir: Folder of the run.
+        say: Is told what was dropped, in sentences.
+
+    Raises:
+        InputError: The folder is not one of a run that pushes, or another process pushes from it.
+    """
+    outbox = Outbox(run_dir)
+    _refuse_other_folder(outbox)
+    with outbox.sender():
+        waiting = outbox.waiting()
+        for staged in waiting:
+            outbox.forget(staged)
+            say(f"dropped {staged.name} ({staged.message}), which waited for {staged.destination.repo_id}")
+    if not waiting:
+        say("nothing waits")
+
+
+def runs_in(folder: str | Path) -> str | None:
+    """The sentence about a folder that holds runs and is none; None where it holds none.
+
+    Args:
+        folder: What was given as the folder of a run.
+    """
+    files = [path for name in ("checkpoints/*.ckpt", "hub/pushes.jsonl") for path in Path(folder).glob(f"*/**/{name}")]
+    files.sort(key=lambda path: path.stat().st_mtime_ns, reverse=True)
+    runs = list(dict.fromkeys(str(path.parent.parent) for path in files))
+    if not runs:
+        return None
+    more = f" and {len(runs) - 3} more" if len(runs) > 3 else ""
+    return f"{folder} is not a run, but holds runs: give one of them ({', '.join(runs[:3])}{more})"
+
+
+def validate(repo_id: str) -> None:
+    """Refuse an id that no repository can have.
+
+    Args:
+        repo_id: Hub id, with or without a namespace.
+
+    Raises:
+        InputError: It is none, and why.
+    """
+    from huggingface_hub.errors import HFValidationError
+    from huggingface_hub.utils._validators import validate_repo_id
+
+    try:
+        validate_repo_id(repo_id)
+    except HFValidationError as error:
+        reason = str(error).removesuffix(" Use `repo_type` argument if needed.")
+        raise InputError(f"repo_id={repo_id!r} is no id of a repository: {reason}") from error
 
 
 def full_id(repo_id: str) -> str:
@@ -86,6 +152,15 @@ def full_id(repo_id: str) -> str:
     except Exception as error:
         reason = _reason(error)
         raise InputError(f"--repo_id={repo_id}: give it with its namespace (you/{repo_id}): {reason}") from error
+
+
+def _refuse_other_folder(outbox: Outbox) -> None:
+    if outbox.journal.is_file() or outbox.waiting():
+        return
+    if any(outbox.run_dir.glob("checkpoints/*.ckpt")):
+        raise InputError(f"{outbox.run_dir}: nothing waits here; --repo_id=NAME sends the best model of the run")
+    none = f"{outbox.run_dir}: no pushes in this folder (no hub/pushes.jsonl); give the folder of a run"
+    raise InputError(runs_in(outbox.run_dir) or none)
 
 
 def _check(outbox: Outbox, destination: Destination, say: Callable[[str], None]) -> bool:
@@ -181,17 +256,27 @@ def _head(api: HfApi, destination: Destination) -> tuple[str, str]:
     """Full id of the repository and newest commit of the branch, both made where they are not there."""
     from huggingface_hub.errors import HfHubHTTPError
 
-    repo_id, revision = destination.repo_id, destination.revision
+    repo_id, revision = _with_namespace(api, destination.repo_id), destination.revision
+
+    def commit(revision: str | None) -> str:
+        info = api.model_info(repo_id, revision=revision)
+        if destination.private and not info.private:
+            raise InputError(
+                f"{repo_id} is there already and is public, and a private one was asked for: nothing is sent there; "
+                "make it private in its settings on the Hub, or give another --repo_id"
+            )
+        return str(info.sha)
+
     try:
-        repo_id = _with_namespace(api, repo_id)
-        return repo_id, str(api.model_info(repo_id, revision=revision).sha)
+        return repo_id, commit(revision)
     except HfHubHTTPError as error:
         if error.response.status_code != 404:
             raise
     repo_id = api.create_repo(repo_id, private=destination.private, exist_ok=True).repo_id
     if revision is not None:
+        commit(None)
         api.create_branch(repo_id, branch=revision, exist_ok=True)
-    return repo_id, str(api.model_info(repo_id, revision=revision).sha)
+    return repo_id, commit(revision)
 
 
 def _with_namespace(api: HfApi, repo_id: str) -> str:

@@ -56,9 +56,13 @@ def read_splits(ckpt_path: Path, checkpoint: dict[str, Any]) -> list[CardSplit]:
     splits = known_splits(checkpoint)
     path = _beside(ckpt_path)
     if path.is_file():
-        test = json.loads(path.read_text(encoding="utf-8"))
-        if test.pop("checkpoint") == _digest(ckpt_path):  # else of weights that were there before
-            splits.append(CardSplit(**test))
+        try:
+            digest, test = _read(path)
+        except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError):  # whatever is in it
+            log.warning("%s is damaged: the scores of the test are left out; run `test` again", path)
+        else:
+            if digest == _digest(ckpt_path):  # else of weights that were there before
+                splits.append(test)
     return splits
 
 
@@ -90,6 +94,20 @@ def _split(name: str, values: dict[str, float], data: dict[str, Any], commit: st
         # what is not finite was not measured, and no JSON
         scores={key.removeprefix(prefix): n for key, n in values.items() if key.startswith(prefix) and isfinite(n)},
     )
+
+
+def _read(path: Path) -> tuple[str, CardSplit]:
+    """Of which checkpoint the scores of a test are, and what they are."""
+    record = json.loads(path.read_text(encoding="utf-8"))
+    digest, split = record.pop("checkpoint"), CardSplit(**record)
+    texts = (split.dataset, split.config, split.commit, split.file)
+    if split.name != "test" or not all(text is None or isinstance(text, str) for text in texts):
+        raise TypeError("not of a test")
+    if (split.dataset is None) == (split.file is None):
+        raise ValueError("neither a file nor a dataset")
+    if not all(isinstance(score, int | float) and isfinite(score) for score in split.scores.values()):
+        raise ValueError("a score is no number")
+    return digest, split
 
 
 def _digest(path: Path) -> str:

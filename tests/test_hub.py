@@ -17,7 +17,8 @@ from pathlib import Path
 import pytest
 import torch
 from fake_hub import READ, WRITE, FakeHub
-from huggingface_hub import HfApi, constants
+from huggingface_hub import HfApi, constants, set_client_factory
+from huggingface_hub.utils._http import default_client_factory
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 from transformers import AutoModelForTokenClassification, AutoTokenizer
@@ -27,11 +28,13 @@ from ner_lightning import PushToHub, TokenClassificationDataModule, TokenClassif
 from ner_lightning.__main__ import main
 from ner_lightning.checkpoints import BestCheckpoint, read_checkpoint
 from ner_lightning.errors import InputError
-from ner_lightning.outbox import Destination, Outbox
+from ner_lightning.outbox import Outbox
 
 MODES = {"lfs": {}, "regular": {"lfs_ext": ()}, "xet": {"xet": True}}
 REPO = ("model", "user/ner")
 # pytest.warns looks for one of them, and gives the others back
+# of the client's own
+pytestmark = pytest.mark.filterwarnings("ignore:Use 'content=<...>' to upload raw bytes:DeprecationWarning")
 several_warnings = pytest.mark.filterwarnings("ignore:PushToHub")
 
 
@@ -180,6 +183,18 @@ def test_branch_and_visibility_are_those_that_were_asked_for(served, fit):
 
 
 @several_warnings
+@pytest.mark.parametrize("revision", [None, "trial"])
+def test_a_public_repository_that_is_there_gets_no_model_that_is_to_be_private(served, fit, revision):
+    fake = served()
+    fake.add_repo(*REPO)
+    with pytest.warns(UserWarning, match="user/ner is there already and is public, and a private one was asked for"):
+        assert fit(*pushing(private=True, **({"revision": revision} if revision else {}))) == 0
+    assert titles(fake) == []
+    assert list(fake.repo(*REPO).refs) == ["main"]
+    assert {path.name for path in Path("runs/version_0/checkpoints").iterdir()} == {"best.ckpt", "last.ckpt"}
+
+
+@several_warnings
 def test_a_token_that_may_not_write_is_known_before_the_first_save(served, fit):
     fake = served(token=READ)
     fake.add_repo(*REPO)
@@ -205,14 +220,16 @@ def test_what_could_not_be_pushed_is_sent_later(served, fit, tmp_path, monkeypat
 
 
 @several_warnings
-def test_strict_fails_at_the_end_with_everything_saved(served, fit, capsys):
+def test_strict_fails_at_the_end_with_the_checkpoints_saved(served, fit, capsys):
     fake = served(token=READ)
     fake.add_repo(*REPO)
     with pytest.warns(UserWarning, match="is not on the Hub yet"):
         assert fit(*pushing(strict=True)) == 1
     out, err = capsys.readouterr()
     assert "best        val_f1" in out
-    assert re.search(r"error: PushToHub: the model of this run is not on the Hub; everything is saved", err)
+    assert re.search(
+        r"error: PushToHub: the model of this run is not on the Hub; its checkpoints are saved, and `python", err
+    )
     assert {path.name for path in Path("runs/version_0/checkpoints").iterdir()} == {"best.ckpt", "last.ckpt"}
 
 
@@ -232,13 +249,14 @@ def test_what_a_full_disk_kept_back_is_pushed_once_there_is_room(served, fit, tm
     assert same(at_head(fake, tmp_path), saved("runs/version_0/checkpoints/best.ckpt"))
 
 
+@several_warnings
 def test_a_full_disk_costs_the_push_and_nothing_else(served, fit, monkeypatch):
     def full(*args, **kwargs):
         raise OSError(errno.ENOSPC, "No space left on device")
 
     fake = served()
     monkeypatch.setattr(hub_module, "write_model", full)
-    with pytest.warns(UserWarning, match="could not be written to .*No space left on device. Training goes on"):
+    with pytest.warns(UserWarning, match="not pushed: it could not be written: .*No space left on device. Training"):
         assert fit(*pushing()) == 0
     assert titles(fake) == []
     assert {path.name for path in Path("runs/version_0/checkpoints").iterdir()} == {"best.ckpt", "last.ckpt"}
@@ -417,13 +435,76 @@ def test_a_callback_that_is_used_again_pushes_the_second_model(served, conll_fil
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"repo_id": "a/b/c"}, "repo_id='a/b/c' is no id of a repository"),
+        ({"repo_id": "a/b/c"}, "PushToHub: repo_id='a/b/c' is no id of a repository"),
+        ({}, "PushToHub: give repo_id, the id of the model on the Hub"),
         ({"repo_id": "ner", "drain_timeout": -1}, "drain_timeout=-1: give a number of seconds from 0"),
     ],
 )
 def test_an_option_out_of_its_range_is_named(options, message):
     with pytest.raises(InputError, match=re.escape(message)):
         PushToHub(**options)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ([], "PushToHub: give repo_id, the id of the model on the Hub (`name` or `namespace/name`)"),
+        (["repo_id=null"], "PushToHub: give repo_id, the id of the model on the Hub (`name` or `namespace/name`)"),
+        (["repo_id=a/b/c"], "PushToHub: repo_id='a/b/c' is no id of a repository: Repo id must be in the form"),
+        (["repo_id=ner", "drain_timeout=-1"], "PushToHub: drain_timeout=-1.0: give a number of seconds from 0"),
+    ],
+)
+@pytest.mark.parametrize("name", ["PushToHub", "ner_lightning.PushToHub"])
+def test_on_the_command_line_a_wrong_option_is_one_sentence(fit, capsys, name, options, message):
+    assert fit(f"--trainer.callbacks+={name}", *(f"--trainer.callbacks.{option}" for option in options)) == 1
+    told = capsys.readouterr().err.removeprefix("INFO: Seed set to 42\n")
+    assert told.startswith(f"error: {message}")
+    assert told.count("\n") == 1
+    assert not os.path.exists("runs")
+
+
+def test_a_language_may_be_one_word_and_the_callback_has_a_short_name(served, fit):
+    fake = served()
+    options = ["--trainer.callbacks+=PushToHub", "--trainer.callbacks.repo_id=ner", "--trainer.callbacks.language=en"]
+    assert fit(*options, epochs=1) == 0
+    assert b"language:\n- en\n" in fake.repo(*REPO).head()["README.md"].data
+
+
+def test_without_checkpoints_strict_does_not_say_that_they_are_saved(served, fit, capsys):
+    served()
+    options = [*pushing(strict=True), "--trainer.enable_checkpointing=false"]
+    assert fit(*options, epochs=1) == 1
+    told = capsys.readouterr().err
+    assert told.endswith("error: PushToHub: the model of this run is not on the Hub; no checkpoint of it is saved\n")
+
+
+@several_warnings
+def test_at_the_end_of_a_run_no_further_training_is_promised(served, fit, recwarn):
+    fake = served(token=READ)
+    fake.add_repo(*REPO)
+    assert fit(*pushing(when="end"), epochs=1) == 0
+    told = [str(warning.message) for warning in recwarn if "403" in str(warning.message)]
+    assert told
+    assert not [text for text in told if "raining goes on" in text]
+
+
+class Diverge(Callback):
+    """Make the weights infinite in the second epoch."""
+
+    def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *args: object) -> None:
+        if trainer.current_epoch == 1:
+            pl_module.model.classifier.bias.data.fill_(float("inf"))
+
+
+def test_weights_that_are_not_finite_are_not_pushed(served, fit, tmp_path):
+    fake = served()
+    options = [*pushing(when="every"), f"--trainer.callbacks+={__name__}.Diverge"]
+    with pytest.warns(
+        UserWarning, match="not pushed: the weights of this checkpoint are not finite .*in classifier.bia"
+    ):
+        assert fit(*options, epochs=2) == 0
+    assert len(titles(fake)) == 1
+    assert all(tensor.isfinite().all() for tensor in at_head(fake, tmp_path).values())
 
 
 def test_a_folder_that_cannot_be_written_to_is_told_at_the_start(fit, tmp_path, capsys):
@@ -433,11 +514,67 @@ def test_a_folder_that_cannot_be_written_to_is_told_at_the_start(fit, tmp_path, 
     assert "error: PushToHub: runs/hub cannot be written to: File exists" in capsys.readouterr().err
 
 
-def test_a_model_that_waits_for_another_repository_is_not_forgotten(tmp_path, capsys, monkeypatch):
-    Outbox(tmp_path).stage(lambda folder: None, step=1, destination=Destination("user/a"), message="step 1")
-    assert main(["push", str(tmp_path), "--repo_id=user/b"]) == 1
-    told = capsys.readouterr().err
-    assert told == f"error: {tmp_path}: a model waits for user/a; send it first, without --repo_id\n"
+@pytest.fixture
+def waits(fit, tmp_path, monkeypatch, hub, capsys):
+    """A run whose best model waits for user/secret, as there was no token."""
+    assert fit() == 0
+    monkeypatch.setenv("HF_TOKEN", "")
+    capsys.readouterr()
+    assert main(["push", "runs/version_0", "--repo_id=user/secret"]) == 1
+    assert "401: no valid token" in capsys.readouterr().out
+    monkeypatch.setenv("HF_TOKEN", WRITE)
+    yield Outbox("runs/version_0")
+    set_client_factory(default_client_factory)
+
+
+def test_what_is_asked_last_holds_for_a_model_that_waits(waits, hub, capsys):
+    """The first call asked for no private repository, and for no branch."""
+    (first,) = waits.waiting()
+    assert main(["push", "runs/version_0", "--repo_id=user/secret", "--private", "--revision=dev"]) == 0
+    told = capsys.readouterr().out
+    assert told.startswith(f"given up: {first.name} ({first.message}), which waited for user/secret\npushed 000002-")
+    repo = hub.repo("model", "user/secret")
+    assert repo.private
+    assert "model.safetensors" in repo.head("dev")
+    assert [commit.title for commit in repo.log("main")] == ["initial commit"]
+    assert waits.waiting() == []
+
+
+def test_another_id_is_not_refused_where_a_model_waits(waits, hub, tmp_path):
+    assert main(["push", "runs/version_0", "--repo_id=user/ner"]) == 0
+    assert b'model="user/ner"' in hub.repo(*REPO).head()["README.md"].data
+    assert list(hub.repos) == [REPO]
+    assert waits.waiting() == []
+
+
+def test_nothing_is_put_in_while_another_process_sends(waits, hub, capsys):
+    before = [staged.name for staged in waits.waiting()]
+    with waits.sender():
+        assert main(["push", "runs/version_0", "--repo_id=user/ner"]) == 1
+    assert "another process pushes from this run at the moment" in capsys.readouterr().err
+    assert [staged.name for staged in waits.waiting()] == before
+
+
+@pytest.mark.parametrize("options", [[], ["--repo_id=user/secret"]])
+def test_a_model_that_waits_is_sent_with_the_scores_of_a_test_since(waits, hub, conll_files, options):
+    test = f"--data.test_file={conll_files / 'test.conll'}"
+    assert main(["test", "--trainer.accelerator=cpu", "--trainer.enable_progress_bar=false", test]) == 0
+    assert main(["push", "runs/version_0", *options]) == 0
+    repo = hub.repo("model", "user/secret")
+    assert b"test.conll" in repo.head()["README.md"].data
+    assert len(repo.log()) == 2
+    assert waits.waiting() == []
+
+
+def test_scores_of_other_weights_do_not_touch_a_model_that_waits(waits, hub, tmp_path):
+    """Of a checkpoint that is not the one that waits, though its test is newer."""
+    path = Path("runs/version_0/checkpoints/best.ckpt")
+    checkpoint = torch.load(path, weights_only=True)
+    torch.save({**checkpoint, "global_step": 99}, path)
+    path.with_name("best.test.json").write_text("{}")
+    names = [staged.name for staged in waits.waiting()]
+    assert main(["push", "runs/version_0"]) == 0
+    assert [record["name"] for record in waits.records() if record["event"] == "pushed"] == names
 
 
 def test_a_run_without_a_checkpoint_cannot_be_pushed(tmp_path, capsys):

@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 
 import ner_lightning.outbox as outbox_module
 from ner_lightning.errors import InputError
+from ner_lightning.files import process_mark
 from ner_lightning.outbox import Destination, Outbox
 
 TO = Destination("user/ner")
@@ -81,6 +82,67 @@ def test_a_model_that_could_not_be_written_whole_is_not_there_at_all(outbox, err
     assert [whole(staged) for staged in outbox.waiting()] == [1]
     assert {path.name for path in outbox.folder.iterdir()} == {"pushes.jsonl", "000001-step-1"}
     assert stage(outbox, 3) == "000002-step-3"
+
+
+@pytest.fixture
+def dead():
+    """The mark of a process that has ended."""
+    process = multiprocessing.get_context("spawn").Process()
+    process.start()
+    process.join()
+    return process_mark().rpartition("-")[0] + f"-{process.pid}"
+
+
+@pytest.mark.parametrize("call", ["stage", "sender"])
+def test_what_a_killed_process_was_writing_is_cleared_by_the_next(outbox, dead, call):
+    """That of a process that runs, or of another machine, which may share the disk, is left."""
+    kept = {f"000001-step-1.{mark}.partial" for mark in (process_mark(), "elsewhere-1", "no mark")}
+    for name in (*kept, f"000001-step-1.{dead}.partial"):
+        (outbox.folder / name / "model").mkdir(parents=True)
+    if call == "stage":
+        assert stage(outbox, 2) == "000002-step-2"
+    else:
+        with outbox.sender():
+            pass
+    assert {path.name for path in outbox.folder.glob("*.partial")} == kept
+
+
+def test_what_is_asked_last_holds_wherever_older_ones_were_to_go(outbox):
+    for number, to in enumerate((TO, Destination("user/ner", "dev"), Destination("user/typo"))):
+        outbox.stage(partial(write, step=number), step=number, destination=to, message="m")
+    assert len(outbox.waiting()) == 3
+    asked = Destination("user/ner", "dev", private=True)
+    name = outbox.stage(partial(write, step=9), step=9, destination=asked, message="m", alone=True)
+    assert [(staged.name, staged.destination) for staged in outbox.waiting()] == [(name, asked)]
+    assert stage(outbox, 10) == "000005-step-10"  # a run that goes on has its own place
+    assert [staged.destination for staged in outbox.waiting()] == [asked, TO]
+
+
+def test_a_kill_before_older_ones_give_way_sends_none_of_them(outbox, monkeypatch):
+    stage(outbox, 1)
+    monkeypatch.setattr(Outbox, "replace", lambda *args, **options: (_ for _ in ()).throw(Killed))
+    asked = Destination("user/ner", private=True)
+    with pytest.raises(Killed):
+        outbox.stage(partial(write, step=2), step=2, destination=asked, message="m", alone=True)
+    monkeypatch.undo()
+    assert outbox.take().destination == asked
+    assert [whole(staged) for staged in outbox.waiting()] == [2]
+
+
+def test_of_one_place_the_newest_says_whether_it_is_private(outbox):
+    stage(outbox, 1)
+    outbox.stage(partial(write, step=2), step=2, destination=Destination("user/ner", private=True), message="m")
+    assert [staged.destination.private for staged in outbox.waiting()] == [True]
+
+
+def test_what_is_forgotten_is_told_in_the_journal(outbox):
+    stage(outbox, 1)
+    (staged,) = outbox.waiting()
+    for _ in range(2):
+        outbox.forget(staged)
+    assert events(outbox) == [("staged", "000001-step-1"), ("forgotten", "000001-step-1")]
+    assert outbox.waiting() == []
+    assert stage(outbox, 2) == "000002-step-2"
 
 
 def test_the_newest_replaces_what_waits(outbox):

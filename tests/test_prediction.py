@@ -5,6 +5,7 @@ import json
 import os
 import signal
 import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -93,6 +94,41 @@ def stdout(monkeypatch):
         return stream.buffer
 
     return stdout
+
+
+@pytest.mark.parametrize(
+    "name", ["best.ckpt", "model.safetensors", "config.yaml", "thesis.tex", "config.json", "vocab.txt", "CONFIG.YAML"]
+)
+def test_a_file_that_may_be_no_prediction_is_never_the_output(predict, tmp_path, name):
+    (tmp_path / name).write_text("all of it")
+    with pytest.raises(InputError, match=rf"--prediction.output=.*{name} is there already and is not replaced"):
+        predict("in.txt", "Mira left.\n", output=tmp_path / name)
+    assert (tmp_path / name).read_text() == "all of it"
+
+
+@pytest.mark.parametrize("name", ["out", "out.txt", "out.CONLL", "out.tsv"])
+def test_a_former_prediction_is_replaced(predict, tmp_path, name):
+    first = predict("in.txt", "Mira left.\n", output=tmp_path / name)
+    assert predict("in.txt", "Mira left.\nToll won.\n", output=tmp_path / name).startswith(first)
+
+
+def test_the_checkpoint_that_is_used_is_never_the_output(model, data, tmp_path):
+    path = tmp_path / "kept.txt"
+    saver = trainer(tmp_path)
+    saver.strategy.connect(model)
+    saver.save_checkpoint(path)
+    before = path.read_bytes()
+    with pytest.raises(InputError, match=r"--prediction.output=.*kept.txt is the checkpoint that is used"):
+        trainer(tmp_path, PredictionWriter(str(path))).predict(
+            model, data("in.txt", "Mira left.\n"), ckpt_path=path, weights_only=True, return_predictions=False
+        )
+    assert path.read_bytes() == before
+
+
+def test_a_folder_is_never_the_output(predict, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(InputError, match=r"^\.: expected a file to write, found a directory"):
+        predict("in.txt", "Mira left.\n", output=Path("."))
 
 
 def test_the_input_is_never_the_output(predict, tmp_path):

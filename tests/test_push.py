@@ -483,6 +483,32 @@ def test_the_repository_and_the_branch_are_made(run, hub, repo_id, revision, pri
         assert [commit.title for commit in hub.repo(*REPO).log("main")] == ["initial commit"]
 
 
+@pytest.mark.parametrize("revision", [None, "trained", "new"])
+@pytest.mark.parametrize("check", [True, False])
+def test_a_public_repository_gets_nothing_where_a_private_one_is_asked_for(run, hub, revision, check):
+    repo = hub.add_repo(*REPO)
+    repo.add_commit("trained", "seed", "", dict(repo.head()))
+    to = Destination("user/ner", revision, private=True)
+    run.stage(1, to=to)
+    assert not run.push(check=to if check else None)
+    told = "user/ner is there already and is public, and a private one was asked for: nothing is sent there"
+    assert told in run.said[-1]
+    assert told in run.events("failed")[-1]["error"]
+    assert "new" not in repo.refs
+    assert requests(hub, *COMMIT) == 0
+    assert run.waiting() == [ONE]
+    repo.private = True
+    assert run.push(check=to if check else None)
+    assert run.pushed(hub, ref=revision or "main") == [ONE]
+
+
+def test_a_private_repository_that_is_there_is_gone_on_with(run, hub):
+    hub.add_repo(*REPO, private=True)
+    run.stage(1, to=Destination("user/ner", private=True))
+    assert run.push()
+    assert run.pushed(hub) == [ONE]
+
+
 def test_a_branch_that_is_there_is_gone_on_with(run, hub, mode):
     repo = hub.add_repo(*REPO)
     repo.add_commit("trained", "seed", "", dict(repo.head()))
@@ -551,6 +577,26 @@ def test_the_check_passes_over_a_passing_failure(run, hub, waits, where):
     assert waits.ours == [2]
 
 
+@pytest.mark.parametrize("asked", ["ner", "user/ner"])
+@pytest.mark.parametrize("waits", ["ner", "user/ner"])
+def test_what_waits_becomes_private_with_the_check_of_a_later_run(run, hub, monkeypatch, waits, asked):
+    """Even where that check fails, and nothing newer comes: runs without a logger share their folder."""
+    run.stage(1, to=Destination(waits))
+    run.stage(2, to=Destination("other/ner"))
+    with monkeypatch.context() as patch:
+        patch.setenv("HF_TOKEN", "hf_unknown")
+        assert not run.push(check=Destination(asked, private=True))
+    last = {"ner": True, "user/ner": None}[asked]  # the id alone may be of any namespace
+    assert [staged.destination for staged in run.outbox.waiting()] == [
+        Destination(waits, private=True),
+        Destination("other/ner", private=last),
+    ]
+    run.outbox.readdress(Destination(asked))  # which does not ask to make it public
+    run.outbox.forget(run.outbox.waiting()[-1])
+    assert run.push()
+    assert hub.repo(*REPO).private
+
+
 def test_what_waits_is_sent_after_the_check(run, hub):
     run.stage(1)
     assert run.push(check=TO)
@@ -577,6 +623,66 @@ def test_a_model_is_sent_though_its_line_never_reached_the_journal(run, hub):
     assert run.pushed(hub) == [ONE]
 
 
+@pytest.mark.parametrize("options", [[], ["--forget"], ["--repo_id=user/ner"]])
+def test_the_folder_of_runs_is_refused_and_the_runs_are_named(tmp_path, monkeypatch, capsys, options):
+    monkeypatch.chdir(tmp_path)
+    for number in range(5):
+        path = tmp_path / f"runs/version_{number}/checkpoints/best.ckpt"
+        path.parent.mkdir(parents=True)
+        path.touch()
+        os.utime(path, (number, number))
+    assert main(["push", "runs", *options]) == 1
+    runs = "runs/version_4, runs/version_3, runs/version_2 and 2 more"
+    assert capsys.readouterr().err == f"error: runs is not a run, but holds runs: give one of them ({runs})\n"
+    assert not (tmp_path / "runs/hub").exists()
+
+
+def test_a_run_that_never_pushed_is_told_how(tmp_path, capsys):
+    (tmp_path / "checkpoints").mkdir()
+    (tmp_path / "checkpoints/best.ckpt").touch()
+    assert main(["push", str(tmp_path)]) == 1
+    told = f"error: {tmp_path}: nothing waits here; --repo_id=NAME sends the best model of the run\n"
+    assert capsys.readouterr().err == told
+
+
+def test_what_waits_can_be_forgotten(run, hub, capsys):
+    run.stage(1, to=Destination("user/typo"))
+    run.stage(2)
+    folder = str(run.outbox.run_dir)
+    with run.outbox.sender():
+        assert main(["push", folder, "--forget"]) == 1
+    assert "another process pushes from this run" in capsys.readouterr().err
+    assert main(["push", folder, "--forget"]) == 0
+    assert capsys.readouterr().out == (
+        f"dropped 000001-step-1 ({ONE}), which waited for user/typo\n"
+        f"dropped 000002-step-2 ({TWO}), which waited for user/ner\n"
+    )
+    assert run.waiting() == []
+    assert [record["name"] for record in run.events("forgotten")] == ["000001-step-1", "000002-step-2"]
+    assert main(["push", folder, "--forget"]) == 0
+    assert main(["push", folder]) == 0
+    assert capsys.readouterr().out == "nothing waits\nnothing to send: nothing waits\n"
+    assert hub.repos == {}
+
+
+def test_to_forget_and_to_send_are_two_calls(tmp_path, capsys):
+    with pytest.raises(SystemExit):
+        main(["push", str(tmp_path), "--forget", "--repo_id=user/ner"])
+    assert "--forget sends nothing: leave out --repo_id" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("repo_id", ["typo/typo/typo", "user/na me", "user/", "-ner", "user/ner.git", ""])
+def test_an_id_that_can_never_be_is_refused_before_anything_is_put_in(run, capsys, repo_id):
+    run.stage(1)
+    before = sorted(run.outbox.run_dir.rglob("*"))
+    assert main(["push", str(run.outbox.run_dir), f"--repo_id={repo_id}"]) == 1
+    told = capsys.readouterr().err
+    assert told.startswith(f"error: repo_id={repo_id!r} is no id of a repository: ")
+    assert told.count("\n") == 1
+    assert sorted(run.outbox.run_dir.rglob("*")) == before
+    assert run.waiting() == [ONE]
+
+
 def test_an_account_that_is_not_known_is_an_error_that_names_the_id(hub, monkeypatch):
     assert full_id("ner") == "user/ner"
     monkeypatch.setenv("HF_TOKEN", "hf_unknown")
@@ -598,10 +704,10 @@ def test_the_command_says_what_it_did(run, hub, capsys):
     assert capsys.readouterr().out == f"nothing to send: the last push was {url}\n"
 
 
-def test_the_command_says_that_nothing_was_ever_staged(run, hub, capsys):
+def test_the_command_says_that_nothing_waits(run, hub, capsys):
     assert run.push(check=TO)
     assert main(["push", str(run.outbox.run_dir)]) == 0
-    assert capsys.readouterr().out == "nothing to send: nothing was ever staged\n"
+    assert capsys.readouterr().out == "nothing to send: nothing waits\n"
 
 
 @pytest.mark.parametrize("event", ["started", "retry", "failed", "pushed"])
