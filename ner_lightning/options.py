@@ -87,12 +87,14 @@ def recorded_options(checkpoint: dict[str, Any], subcommand: str, *, given: Any)
     options = _trained_with(checkpoint) if subcommand == "fit" else _of_the_model(checkpoint)
     if subcommand == "fit":
         config = yaml.safe_load(checkpoint.get("config", "{}"))  # none in the checkpoint of a notebook
+        # a command that is typed again with the checkpoint must not add its callbacks to themselves
+        left_out = _MACHINE | ({"callbacks"} if given["trainer"]["callbacks"] else set())
         for group in ("trainer", "checkpoint"):
             recorded = config.get(group, {}).items()
-            options |= {f"{group}.{name}": value for name, value in recorded if name not in _MACHINE}
+            options |= {f"{group}.{name}": value for name, value in recorded if name not in left_out}
     own_source, own_file = ({n for n in names if given["data"][n] is not None} for names in (_SOURCES, _PREDICTED))
-    left_out = (_SOURCES if own_source else set()) | (_PREDICTED if own_file else set())
-    options |= {f"data.{name}": value for name, value in data.items() if name not in left_out}
+    replaced = (_SOURCES if own_source else set()) | (_PREDICTED if own_file else set())
+    options |= {f"data.{name}": value for name, value in data.items() if name not in replaced}
     same_dataset = all(given["data"][name] == data.get(name) for name in ("dataset_name", "dataset_config_name"))
     if not own_source or same_dataset:  # the very rows, whatever the branch holds by now
         options["data.dataset_revision"] = state.get("dataset_commit") or data.get("dataset_revision")

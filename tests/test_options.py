@@ -104,6 +104,13 @@ def test_a_resumed_run_needs_no_config(parse):
     assert [callback["init_args"]["monitor"] for callback in config["trainer.callbacks"]] == ["val_f1"]
 
 
+def test_the_command_of_a_run_typed_again_adds_no_callback_to_itself(parse):
+    config = parse(
+        "fit", "others", {}, {name: MORE[name] for name in ("trainer.callbacks+", "trainer.callbacks.monitor")}
+    )
+    assert len(config["trainer.callbacks"]) == 1
+
+
 @pytest.mark.parametrize("named", [[], ["--model.model_name_or_path=bert-base-cased"]])
 def test_a_new_run_has_the_default_model_named_or_not(named, monkeypatch, conll_files, tiny_model):
     monkeypatch.setattr(TokenClassificationCLI, "instantiate_classes", lambda cli: None)
