@@ -14,6 +14,7 @@ from contextlib import nullcontext, redirect_stdout
 from pathlib import Path
 from typing import Any
 
+from lightning.fabric.plugins import TorchCheckpointIO
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import LightningModule
 from lightning.pytorch import Trainer as LightningTrainer
@@ -23,7 +24,7 @@ from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 from lightning_utilities.core.rank_zero import rank_zero_info, rank_zero_only
 
 import ner_lightning
-from ner_lightning.checkpoints import BestCheckpoint, LastCheckpoint, read_checkpoint
+from ner_lightning.checkpoints import BestCheckpoint, LastCheckpoint, WholeCheckpointIO, read_checkpoint
 from ner_lightning.data import TokenClassificationDataModule
 from ner_lightning.errors import InputError
 from ner_lightning.model import TokenClassificationModule
@@ -173,6 +174,8 @@ class TokenClassificationCLI(LightningCLI):
         if self.subcommand != "predict" and self.datamodule.corpus.commit:  # so that the saved config repeats the run
             self._get(self.config, "data")["dataset_revision"] = self.datamodule.corpus.commit
         trainer = super().instantiate_trainer(**kwargs)
+        if type(trainer.strategy.checkpoint_io) is TorchCheckpointIO:  # else somebody's own, or that of a strategy
+            trainer.strategy.checkpoint_io = WholeCheckpointIO()
         if self.subcommand == "predict":  # before there are other processes, which would wait for this one
             writer = self._get(self.config_init, "prediction")
             writer.refuse_processes(trainer.world_size, predict_file=self.datamodule.predict_file)
