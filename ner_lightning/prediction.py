@@ -21,7 +21,7 @@ from ner_lightning.chunks import ChunkCollator, EncodedChunk
 from ner_lightning.data import TokenClassificationDataModule
 from ner_lightning.encoding import Encoder
 from ner_lightning.errors import InputError
-from ner_lightning.files import refuse_unwritable, replacing
+from ner_lightning.files import naming, refuse_unwritable, replacing
 from ner_lightning.labelled import EntityReader, LabelledRow, as_colours, as_columns, as_json, render
 from ner_lightning.model import TokenClassificationModule, is_whole
 from ner_lightning.parts import merge_parts, remove_parts, write_piece
@@ -121,7 +121,9 @@ class PredictionWriter(Callback):
         encoded: EncodedChunk = batch[0]
         text = "".join(self._texts(encoded.chunk, labelled_rows(encoded, outputs, labels=pl_module.labels))).encode()
         if self._parts:
-            write_piece(self._file, number=encoded.chunk.number, words=encoded.num_words, text=text)
+            assert self._path is not None
+            with naming(self._path, kept="nothing is left of it"):
+                write_piece(self._file, number=encoded.chunk.number, words=encoded.num_words, text=text)
             return
         assert encoded.chunk.number == self._chunks, "chunks come in the order of the file"
         self._chunks += 1
@@ -130,12 +132,16 @@ class PredictionWriter(Callback):
             self._file.write(text)
             return
         try:
-            self._file.write(text)
-            self._file.flush()
-        except BrokenPipeError:
-            # Who reads has seen enough (`| head`). Python's own last flush must find an open end.
+            with naming("standard output", kept=f"the first {self._chunks - 1} of {len(self._source)} parts are there"):
+                self._file.write(text)
+                self._file.flush()
+        except (BrokenPipeError, InputError) as error:
+            # Python's own last flush must find an open end.
             os.dup2(os.open(os.devnull, os.O_WRONLY), self._file.fileno())
-            raise SystemExit(128 + 13) from None  # as a shell tells of a program that SIGPIPE ended
+            if isinstance(error, InputError):
+                raise
+            # Who reads has seen enough (`| head`); as a shell tells of a program that SIGPIPE ended.
+            raise SystemExit(128 + 13) from None
 
     def on_predict_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Put the file in its place, from the parts of all processes where there are several."""

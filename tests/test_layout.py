@@ -12,7 +12,7 @@ FLOORS = [
     ["cli"],
     ["hub"],
     ["export"],
-    ["options", "prediction", "reports", "scores"],
+    ["loggers", "options", "prediction", "reports", "scores"],
     ["data", "model", "checkpoints"],
     ["chunks", "labelled"],
     ["card", "corpus", "encoding", "metrics", "sampling"],
