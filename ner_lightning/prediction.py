@@ -7,7 +7,6 @@ It puts what the model says of a chunk in its place and writes it, chunk by chun
 from __future__ import annotations
 
 import os
-import signal
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
@@ -115,8 +114,6 @@ class PredictionWriter(Callback):
         dataloader_idx: int = 0,
     ) -> None:
         """Write a chunk."""
-        if trainer.received_sigterm:  # of which Lightning takes note in `fit` alone
-            raise SystemExit(128 + signal.SIGTERM)
         assert isinstance(pl_module, TokenClassificationModule)
         encoded: EncodedChunk = batch[0]
         text = "".join(self._texts(encoded.chunk, labelled_rows(encoded, outputs, labels=pl_module.labels))).encode()

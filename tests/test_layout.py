@@ -13,6 +13,7 @@ FLOORS = [
     ["hub"],
     ["export"],
     ["loggers", "options", "prediction", "reports", "scores"],
+    ["interruption"],
     ["data", "model", "checkpoints"],
     ["chunks", "labelled"],
     ["card", "corpus", "encoding", "metrics", "sampling"],
