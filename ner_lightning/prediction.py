@@ -145,7 +145,8 @@ class PredictionWriter(Callback):
         assert self._parts or self._chunks == len(self._source), "each chunk comes once"
         if self._path is None:
             return
-        self._open.close()
+        with naming(self._path, kept="nothing is left of it"):
+            self._open.close()
         if self._parts:
             trainer.strategy.barrier("predictions")
             if not trainer.is_global_zero:
@@ -155,8 +156,11 @@ class PredictionWriter(Callback):
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
         """Leave nothing half written."""
-        self._open.__exit__(type(exception), exception, exception.__traceback__)
-        remove_parts(self._parts)  # of the others too: Lightning kills them
+        try:
+            with naming(self._path or "standard output", kept="nothing is left of it"):
+                self._open.__exit__(type(exception), exception, exception.__traceback__)
+        finally:
+            remove_parts(self._parts)  # of the others too: they end with this one
 
     def streams(self, predict_file: str | None) -> bool:
         """Whether predictions go to standard output.
