@@ -12,13 +12,56 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
+from lightning.fabric.plugins import TorchCheckpointIO
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 
 from ner_lightning.errors import InputError
-from ner_lightning.files import replacing
+from ner_lightning.files import remove_left_behind, replacing
 
 log = logging.getLogger(__name__)
+
+
+class WholeCheckpointIO(TorchCheckpointIO):
+    """A plugin of the Trainer that writes each checkpoint beside its place, and then moves it there in one step.
+
+    Lightning writes into the temporary folder: on another file system the move from there is a copy, and a run that is
+    killed meanwhile leaves half a file under the final name.
+    """
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any | None = None) -> None:
+        """Save a checkpoint, whole or not at all.
+
+        Args:
+            checkpoint: What is in it.
+            path: The file to write or to replace; a place that is not on a disk is left to Lightning.
+            storage_options: Not for files.
+
+        Raises:
+            InputError: The file cannot be written; says what is there still.
+        """
+        if storage_options is not None or "://" in str(path):
+            super().save_checkpoint(checkpoint, path, storage_options)
+            return
+        path = Path(path)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with replacing(path, kept=kept_in(path.parent)) as partial, partial.open("wb") as file:
+            try:
+                torch.save(checkpoint, file)
+            except RuntimeError as error:  # of a full disk torch says that a position is unexpected
+                if isinstance(error.__context__, OSError):
+                    raise error.__context__ from None
+                raise
+
+
+def kept_in(folder: str | Path) -> str:
+    """Which checkpoints a folder holds, for a message that something could not be written.
+
+    Args:
+        folder: Where checkpoints are kept.
+    """
+    names = sorted(path.name for path in Path(folder).glob("*.ckpt"))
+    return f"kept in {folder}: {', '.join(names)}" if names else "no checkpoint was saved before"
 
 
 class BestCheckpoint(ModelCheckpoint):
@@ -86,8 +129,33 @@ class LastCheckpoint(ModelCheckpoint):
     def __init__(self) -> None:
         super().__init__(filename="last", monitor=None, save_top_k=1, enable_version_counter=False)
 
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Clear what runs that were killed were writing, in this folder and in those of the runs beside this one."""
+        super().setup(trainer, pl_module, stage)
+        if stage == "fit" and trainer.is_global_zero and "://" not in str(self.dirpath):
+            folder = Path(str(self.dirpath)).absolute()
+            remove_left_behind(folder.parents[1].glob(f"*/{folder.name}/*.partial"))
+
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Nothing: the last state of another run is not one of this run."""
+
+    def save_without_the_others(self, trainer: Trainer) -> str:
+        """Save the state as it is, in the first process alone, which does not wait for the others.
+
+        Args:
+            trainer: Of a strategy with which the first process has the whole state.
+
+        Returns:
+            The file.
+        """
+        path = self.format_checkpoint_name({})
+        if self._last_global_step_saved != trainer.global_step:
+            self.best_model_path = path  # a part of the state
+            # Trainer.save_checkpoint without its barrier
+            checkpoint = trainer._checkpoint_connector.dump_checkpoint(weights_only=self.save_weights_only)
+            trainer.strategy.save_checkpoint(checkpoint, path)
+            self._last_global_step_saved = trainer.global_step
+        return path
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Save the end of a run that was stopped inside an epoch."""
@@ -123,6 +191,9 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
 def newest_checkpoint(root: str | Path, *, kind: str = "best", model_name_or_path: str | None = None) -> Path | None:
     """Find the checkpoint of the newest run below a folder.
 
+    What cannot be read is passed over with a warning, for another checkpoint of the same run or, where none can,
+    for the run before.
+
     Args:
         root: The folder in which runs are kept.
         kind: `best` or `last`; a run that was never validated has only a last one, and gives that.
@@ -130,16 +201,18 @@ def newest_checkpoint(root: str | Path, *, kind: str = "best", model_name_or_pat
     """
     files = sorted(Path(root).glob("**/checkpoints/*.ckpt"), key=lambda path: path.stat().st_mtime, reverse=True)
     for folder in dict.fromkeys(path.parent for path in files):
-        path = next((p for p in (folder / f"{kind}.ckpt", folder / "last.ckpt") if p.is_file()), None)
-        if path is None:
-            continue
-        try:
-            started_from = read_checkpoint(path)["hyper_parameters"].get("model_name_or_path")
-        except InputError as error:
-            log.warning("passing over a run: %s", error)
-            continue
-        if model_name_or_path in (None, started_from):
-            return path
+        named = [folder / f"{name}.ckpt" for name in dict.fromkeys((kind, "last", "best"))]
+        others = [path for path in files if path.parent == folder and path not in named]
+        there = [path for path in named if path in files]
+        for path in there and there + others:
+            try:
+                started_from = read_checkpoint(path)["hyper_parameters"].get("model_name_or_path")
+            except InputError as error:
+                log.warning("passing over a checkpoint: %s", error)
+                continue
+            if model_name_or_path in (None, started_from):
+                return path
+            break
     return None
 
 

@@ -8,25 +8,29 @@ from __future__ import annotations
 
 import re
 import shlex
+import signal
 import sys
 import warnings
 from contextlib import nullcontext, redirect_stdout
 from pathlib import Path
 from typing import Any
 
+from lightning.fabric.plugins import TorchCheckpointIO
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import LightningModule
 from lightning.pytorch import Trainer as LightningTrainer
 from lightning.pytorch.callbacks import LearningRateMonitor
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
-from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
+from lightning.pytorch.utilities.exceptions import SIGTERMException
 from lightning_utilities.core.rank_zero import rank_zero_info, rank_zero_only
 
 import ner_lightning
-from ner_lightning.checkpoints import BestCheckpoint, LastCheckpoint, read_checkpoint
+from ner_lightning.checkpoints import BestCheckpoint, LastCheckpoint, WholeCheckpointIO, read_checkpoint
 from ner_lightning.data import TokenClassificationDataModule
 from ner_lightning.errors import InputError
 from ner_lightning.hub import PushToHub  # noqa: F401 # known by its short name only once it is imported
+from ner_lightning.interruption import Interruption, ending_with_launcher
+from ner_lightning.loggers import CSVLogger, TensorBoardLogger
 from ner_lightning.model import TokenClassificationModule
 from ner_lightning.options import checkpoint_to_use, complete, recorded_options, refuse_contradictions
 from ner_lightning.predict_file import STANDARD_INPUT
@@ -46,7 +50,8 @@ def main(args: list[str] | None = None) -> int:
         args: Arguments without the name of the program; by default those that the program was started with.
 
     Returns:
-        Exit code: 0, or 1 after an error that is told in one sentence. Wrong usage exits with 2.
+        Exit code: 0, or 1 after an error that is told in one sentence. Wrong usage exits with 2, a run that a signal
+        stopped with 128 and its number.
     """
     args = sys.argv[1:] if args is None else args
     # batches are tokenised ahead of time: workers have next to nothing to do
@@ -60,12 +65,19 @@ def main(args: list[str] | None = None) -> int:
     # Lightning's warning against two sources of arguments: there is one, the list
     warnings.filterwarnings("ignore", message=".*args parameter is intended to run from within Python.*")
     try:
-        TokenClassificationCLI(args)
+        with ending_with_launcher():
+            TokenClassificationCLI(args)
     except (InputError, MisconfigurationException, OSError) as error:
         if "--debug" in args:
             raise
         print(f"error: {error}", file=sys.stderr)
         return 1
+    except SIGTERMException as error:  # Lightning's, between its first handler and ours; it would be 0
+        raise SystemExit(128 + signal.SIGTERM) from error
+    except SystemExit as error:
+        if isinstance(error.__context__, KeyboardInterrupt):  # Lightning makes 1 of it
+            raise KeyboardInterrupt from error
+        raise
     return 0
 
 
@@ -102,7 +114,7 @@ class TokenClassificationCLI(LightningCLI):
             trainer_defaults={
                 "default_root_dir": "runs",
                 "max_epochs": 3,
-                "callbacks": [LastCheckpoint(), RunSummary(), ScoreTable(), TestRecord()],
+                "callbacks": [LastCheckpoint(), RunSummary(), ScoreTable(), TestRecord(), Interruption()],
             },
             save_config_callback=_SaveConfig,
             save_config_kwargs={"command": f"{_PROGRAM} {shlex.join(args)}"},
@@ -189,6 +201,8 @@ class TokenClassificationCLI(LightningCLI):
         if self.subcommand != "predict" and self.datamodule.corpus.commit:  # so that the saved config repeats the run
             self._get(self.config, "data")["dataset_revision"] = self.datamodule.corpus.commit
         trainer = super().instantiate_trainer(**kwargs)
+        if type(trainer.strategy.checkpoint_io) is TorchCheckpointIO:  # else somebody's own, or that of a strategy
+            trainer.strategy.checkpoint_io = WholeCheckpointIO()
         if self.subcommand == "predict":  # before there are other processes, which would wait for this one
             writer = self._get(self.config_init, "prediction")
             writer.refuse_processes(trainer.world_size, predict_file=self.datamodule.predict_file)

@@ -3,15 +3,20 @@
 It knows nothing of how what is in them is read.
 """
 
+import errno
+import glob
 import os
 import platform
 import re
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
 from ner_lightning.errors import InputError
+
+# a full disk, a full quota, a limit of the shell: errors of writing, which name no file
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 def open_to_read(path: str | Path) -> BinaryIO:
@@ -34,25 +39,71 @@ def open_to_read(path: str | Path) -> BinaryIO:
 
 
 @contextmanager
-def replacing(path: Path) -> Iterator[Path]:
+def replacing(path: Path, *, kept: str | None = None) -> Iterator[Path]:
     """Give a place beside a file to write to; what is written there replaces the file at the end, in one step.
 
-    An error on the way leaves the file as it was, and nothing beside it.
+    An error on the way leaves the file as it was, and nothing beside it. What a process that was killed left beside the
+    file goes.
 
     Args:
         path: The file to write or to replace.
+        kept: What is there still if the disk is full, for the message; by default the file, as it was before.
 
     Raises:
         InputError: The file cannot be written.
     """
-    partial = path.parent / f"{path.name}.{os.getpid()}.partial"  # `with_name` takes no "."
+    partial = path.parent / f"{path.name}.{process_mark()}.partial"  # `with_name` takes no "."
+    remove_left_behind(path.parent.glob(f"{glob.escape(path.name)}.*.partial"))
     refuse_unwritable(path, partial)
+    if kept is None:
+        kept = "the one that is there is kept as it was" if path.exists() else "nothing is left of it"
     try:
-        yield partial
+        with naming(path, kept=kept):
+            yield partial
+            _to_disk(partial)
         partial.replace(path)
     except BaseException:
-        partial.unlink()
+        partial.unlink(missing_ok=True)
         raise
+    with suppress(OSError):  # a file system whose folders cannot be opened; the name is in place all the same
+        _to_disk(path.parent)
+
+
+@contextmanager
+def naming(path: str | Path, *, kept: str | None = None) -> Iterator[None]:
+    """Let a failure to write name the file: that of a full disk names none.
+
+    Libraries written in Rust (safetensors, tokenizers) raise types of their own, which become OSErrors.
+
+    Args:
+        path: What is written.
+        kept: What is there still, for the sentence about a full disk.
+
+    Raises:
+        InputError: There is no room, and `kept` is given.
+    """
+    try:
+        yield
+    except Exception as error:
+        told = re.search(r"\(os error (\d+)\)", str(error))
+        number = error.errno if isinstance(error, OSError) else int(told[1]) if told else None
+        if number is None or (kept is not None and number not in _NO_ROOM):
+            raise
+        if kept is None:
+            raise OSError(number, os.strerror(number), str(path)) from error
+        raise InputError(f"{path}: cannot be written: {os.strerror(number)}; {kept}") from error
+
+
+def remove_left_behind(partials: Iterable[Path]) -> None:
+    """Remove what processes of this host were writing when they were killed.
+
+    Args:
+        partials: Files that `replacing` may have made; those of living processes and of other hosts stay.
+    """
+    for partial in partials:
+        before, _, pid = partial.name.removesuffix(".partial").rpartition("-")
+        if before.endswith(f".{platform.node()}") and is_left_over(f"{platform.node()}-{pid}"):
+            partial.unlink(missing_ok=True)
 
 
 def refuse_unwritable(path: Path, partial: Path) -> None:
@@ -71,25 +122,6 @@ def refuse_unwritable(path: Path, partial: Path) -> None:
         partial.open("wb").close()
     except OSError as error:
         raise InputError(f"{path}: cannot be written: {error.strerror}") from error
-
-
-@contextmanager
-def naming(path: Path) -> Iterator[None]:
-    """Let a failure to write be an OSError that names the file.
-
-    That of a full disk names none, and libraries written in Rust (safetensors, tokenizers) raise types of their own.
-
-    Args:
-        path: The file that is written.
-    """
-    try:
-        yield
-    except Exception as error:
-        told = re.search(r"\(os error (\d+)\)", str(error))
-        number = error.errno if isinstance(error, OSError) else int(told[1]) if told else None
-        if number is None:
-            raise
-        raise OSError(number, os.strerror(number), str(path)) from error
 
 
 def process_mark() -> str:
@@ -165,3 +197,12 @@ _FOREIGN = {
     b"\xff\xfe": ("UTF-16", _CONVERT),
     b"\xfe\xff": ("UTF-16", _CONVERT),
 }
+
+
+def _to_disk(path: Path) -> None:
+    """Wait until a file, or the names in a folder, would survive a loss of power."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

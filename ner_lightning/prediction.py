@@ -7,7 +7,6 @@ It puts what the model says of a chunk in its place and writes it, chunk by chun
 from __future__ import annotations
 
 import os
-import signal
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
@@ -21,7 +20,7 @@ from ner_lightning.chunks import ChunkCollator, EncodedChunk
 from ner_lightning.data import TokenClassificationDataModule
 from ner_lightning.encoding import Encoder
 from ner_lightning.errors import InputError
-from ner_lightning.files import refuse_unwritable, replacing
+from ner_lightning.files import naming, refuse_unwritable, replacing
 from ner_lightning.labelled import EntityReader, LabelledRow, as_colours, as_columns, as_json, render
 from ner_lightning.model import TokenClassificationModule, is_whole
 from ner_lightning.parts import merge_parts, remove_parts, write_piece
@@ -128,13 +127,13 @@ class PredictionWriter(Callback):
         dataloader_idx: int = 0,
     ) -> None:
         """Write a chunk."""
-        if trainer.received_sigterm:  # of which Lightning takes note in `fit` alone
-            raise SystemExit(128 + signal.SIGTERM)
         assert isinstance(pl_module, TokenClassificationModule)
         encoded: EncodedChunk = batch[0]
         text = "".join(self._texts(encoded.chunk, labelled_rows(encoded, outputs, labels=pl_module.labels))).encode()
         if self._parts:
-            write_piece(self._file, number=encoded.chunk.number, words=encoded.num_words, text=text)
+            assert self._path is not None
+            with naming(self._path, kept="nothing is left of it"):
+                write_piece(self._file, number=encoded.chunk.number, words=encoded.num_words, text=text)
             return
         assert encoded.chunk.number == self._chunks, "chunks come in the order of the file"
         self._chunks += 1
@@ -143,19 +142,24 @@ class PredictionWriter(Callback):
             self._file.write(text)
             return
         try:
-            self._file.write(text)
-            self._file.flush()
-        except BrokenPipeError:
-            # Who reads has seen enough (`| head`). Python's own last flush must find an open end.
+            with naming("standard output", kept=f"the first {self._chunks - 1} of {len(self._source)} parts are there"):
+                self._file.write(text)
+                self._file.flush()
+        except (BrokenPipeError, InputError) as error:
+            # Python's own last flush must find an open end.
             os.dup2(os.open(os.devnull, os.O_WRONLY), self._file.fileno())
-            raise SystemExit(128 + 13) from None  # as a shell tells of a program that SIGPIPE ended
+            if isinstance(error, InputError):
+                raise
+            # Who reads has seen enough (`| head`); as a shell tells of a program that SIGPIPE ended.
+            raise SystemExit(128 + 13) from None
 
     def on_predict_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Put the file in its place, from the parts of all processes where there are several."""
         assert self._parts or self._chunks == len(self._source), "each chunk comes once"
         if self._path is None:
             return
-        self._open.close()
+        with naming(self._path, kept="nothing is left of it"):
+            self._open.close()
         if self._parts:
             trainer.strategy.barrier("predictions")
             if not trainer.is_global_zero:
@@ -165,8 +169,11 @@ class PredictionWriter(Callback):
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
         """Leave nothing half written."""
-        self._open.__exit__(type(exception), exception, exception.__traceback__)
-        remove_parts(self._parts)  # of the others too: Lightning kills them
+        try:
+            with naming(self._path or "standard output", kept="nothing is left of it"):
+                self._open.__exit__(type(exception), exception, exception.__traceback__)
+        finally:
+            remove_parts(self._parts)  # of the others too: they end with this one
 
     def streams(self, predict_file: str | None) -> bool:
         """Whether predictions go to standard output.

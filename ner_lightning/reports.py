@@ -14,6 +14,8 @@ import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 
+from ner_lightning.interruption import Interrupted
+
 _SHOWN_PIECES = 40  # sub-words of an alignment or of a row of a batch that fit on a screen
 
 
@@ -87,6 +89,12 @@ class RunSummary(Callback):
         """Print the summary."""
         if trainer.is_global_zero:
             print(self._text(trainer))
+
+    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
+        """Print the summary of what a run had done when a signal stopped it."""
+        if isinstance(exception, Interrupted) and trainer.state.fn == "fit" and trainer.global_step > 0:
+            self.on_train_epoch_end(trainer, pl_module)
+            self.on_fit_end(trainer, pl_module)
 
     def _pause(self) -> None:
         if self._resumed_at is not None:

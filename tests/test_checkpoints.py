@@ -2,6 +2,15 @@
 
 import os
 import pickle
+import random
+import re
+import resource
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
 from pathlib import Path
 
 import pytest
@@ -9,9 +18,16 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch.callbacks import ModelCheckpoint
 from torch.utils.data import DataLoader
 
-from ner_lightning.checkpoints import BestCheckpoint, LastCheckpoint, newest_checkpoint, read_checkpoint
+from ner_lightning.checkpoints import (
+    BestCheckpoint,
+    LastCheckpoint,
+    WholeCheckpointIO,
+    newest_checkpoint,
+    read_checkpoint,
+)
 from ner_lightning.errors import InputError
 
 # of Lightning about torch, and about loaders without workers
@@ -39,9 +55,9 @@ class Scripted(LightningModule):
         return torch.optim.SGD(self.parameters(), lr=0.1)
 
 
-def run(folder, scores, *, resume=None, **options):
+def run(folder, scores, *, resume=None, callbacks=(), **options):
     """Steps that best.ckpt and last.ckpt were saved at, and the trainer."""
-    keep = [BestCheckpoint(), LastCheckpoint()]
+    keep = [BestCheckpoint(), LastCheckpoint(), *callbacks]
     trainer = Trainer(
         accelerator="cpu",
         logger=False,
@@ -267,3 +283,124 @@ def test_for_another_number_the_mode_is_asked_for():
     with pytest.raises(InputError, match=r"--checkpoint.monitor=my_cost: say which number is better"):
         BestCheckpoint(monitor="my_cost")
     assert BestCheckpoint(monitor="my_cost", mode="min").mode == "min"
+
+
+# whole or not at all
+
+
+def save_until_killed(path):
+    """In a process of its own, which ends in no other way."""
+    number = 0
+    while True:
+        number += 1
+        weights = torch.full((2_000_000,), float(number))
+        WholeCheckpointIO().save_checkpoint({"state_dict": {"w": weights}, "hyper_parameters": {"labels": ["O"]}}, path)
+
+
+@pytest.mark.filterwarnings("ignore:.*multi-threaded, use of fork:DeprecationWarning")
+@pytest.mark.parametrize("kills", [5, pytest.param(60, marks=pytest.mark.slow)])
+def test_a_kill_while_it_is_written_leaves_a_checkpoint_whole(tmp_path, monkeypatch, kills):
+    shared = Path("/dev/shm")  # of another file system, where there is one: what is moved from there is copied
+    random.seed(0)
+    path = tmp_path / "last.ckpt"
+    with tempfile.TemporaryDirectory(dir=shared if shared.is_dir() else None) as elsewhere:
+        monkeypatch.setattr(tempfile, "tempdir", elsewhere)
+        for _ in range(kills):
+            child = os.fork()
+            if not child:
+                try:
+                    save_until_killed(path)
+                finally:
+                    os._exit(1)
+            while not path.exists():
+                time.sleep(0.001)
+            time.sleep(random.uniform(0, 0.1))
+            os.kill(child, signal.SIGKILL)
+            assert os.waitpid(child, 0)[1] == signal.SIGKILL
+            weights = read_checkpoint(path)["state_dict"]["w"]
+            assert len(weights) == 2_000_000
+            assert (weights == weights[0]).all()
+            path.unlink()
+        assert os.listdir(elsewhere) == []
+    assert len(list(tmp_path.iterdir())) <= 1  # each clears what the one before it left
+    WholeCheckpointIO().save_checkpoint({}, path)
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_full_disk_leaves_the_checkpoints_as_they_were(tmp_path):
+    for name in ("best", "last"):
+        WholeCheckpointIO().save_checkpoint({"step": 1}, tmp_path / f"{name}.ckpt")
+    _, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1_000_000, hard))
+    try:
+        message = r"last\.ckpt: cannot be written: File too large; kept in .*: best\.ckpt, last\.ckpt$"
+        with pytest.raises(InputError, match=message):
+            WholeCheckpointIO().save_checkpoint({"w": torch.zeros(1_000_000)}, tmp_path / "last.ckpt")
+        with pytest.raises(InputError, match="cannot be written: File too large; no checkpoint was saved before"):
+            WholeCheckpointIO().save_checkpoint({"w": torch.zeros(1_000_000)}, tmp_path / "new" / "last.ckpt")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (hard, hard))
+    assert torch.load(tmp_path / "last.ckpt", weights_only=True) == {"step": 1}
+    assert not list(tmp_path.glob("**/*.partial"))
+
+
+def test_what_cannot_be_saved_is_no_full_disk(tmp_path):
+    with pytest.raises((AttributeError, pickle.PicklingError)):
+        WholeCheckpointIO().save_checkpoint({"code": lambda: None}, tmp_path / "last.ckpt")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_every_checkpoint_of_a_trainer_is_written_beside_its_place(tmp_path, monkeypatch):
+    monkeypatch.setattr(tempfile, "mkstemp", None)  # nothing is written elsewhere
+    kept = ModelCheckpoint(filename="{step}", every_n_train_steps=2, save_top_k=-1)
+    steps, _ = run(tmp_path, [0.5], max_epochs=1, callbacks=[kept], plugins=[WholeCheckpointIO()])
+    assert steps == {"best.ckpt": 4, "last.ckpt": 4, "step=2.ckpt": 2, "step=4.ckpt": 4}
+
+
+def test_a_place_that_is_not_on_a_disk_is_left_to_lightning(tmp_path):
+    WholeCheckpointIO().save_checkpoint({"step": 1}, "memory://there/last.ckpt")
+    assert WholeCheckpointIO().load_checkpoint("memory://there/last.ckpt") == {"step": 1}
+
+
+def test_a_run_clears_what_killed_runs_were_writing(tmp_path):
+    folder = tmp_path / "version_0" / "checkpoints"
+    folder.mkdir(parents=True)
+    with subprocess.Popen([sys.executable, "-c", ""]) as gone:
+        gone.wait()
+    host = socket.gethostname()
+    stays = [f"last.ckpt.{host}-{os.getpid()}.partial", f"last.ckpt.another-{gone.pid}.partial", "notes.partial"]
+    for name in (f"best.ckpt.{host}-{gone.pid}.partial", *stays):
+        (folder / name).touch()
+    run(tmp_path / "version_1", [0.5], max_epochs=1)
+    assert sorted(path.name for path in folder.iterdir()) == sorted(stays)
+
+
+def torn(path):
+    path.write_bytes(path.read_bytes()[:-100])
+    return path
+
+
+@pytest.mark.parametrize(("kind", "other"), [("last", "best"), ("best", "last")])
+def test_a_torn_checkpoint_is_passed_over_for_another_one_of_its_run(tmp_path, runs, caplog, kind, other):
+    runs("a", "best", "last")
+    folder = runs("b", "best", "last")
+    torn(folder / f"{kind}.ckpt")
+    assert newest_checkpoint(tmp_path, kind=kind) == folder / f"{other}.ckpt"
+    assert re.search(rf"passing over a checkpoint: .*{kind}\.ckpt: not a whole checkpoint", caplog.text)
+
+
+def test_where_both_are_torn_the_newest_other_one_is_taken_and_then_the_run_before(tmp_path, runs):
+    older = runs("a", "best", "last")
+    folder = runs("b", "best", "last", "epoch=1", "epoch=2")
+    for name in ("best", "last"):
+        torn(folder / f"{name}.ckpt")
+    os.utime(folder / "epoch=1.ckpt", (2e9, 2e9))
+    assert newest_checkpoint(tmp_path, kind="last") == folder / "epoch=1.ckpt"
+    torn(folder / "epoch=1.ckpt")
+    torn(folder / "epoch=2.ckpt")
+    assert newest_checkpoint(tmp_path, kind="last") == older / "last.ckpt"
+
+
+def test_a_run_that_has_no_last_checkpoint_gives_its_best(tmp_path, runs):
+    folder = runs("a", "best")
+    assert newest_checkpoint(tmp_path, kind="last") == folder / "best.ckpt"

@@ -440,7 +440,7 @@ def test_a_broken_checkpoint_of_another_run_is_passed_over(run, caplog):
     broken.parent.mkdir(parents=True)
     broken.write_bytes(b"cut")
     assert run("test")[0] == 0
-    assert "passing over a run" in caplog.text
+    assert "passing over a checkpoint" in caplog.text
 
 
 def test_a_refused_test_leaves_no_folder(run):

@@ -499,10 +499,7 @@ class Diverge(Callback):
 def test_weights_that_are_not_finite_are_not_pushed(served, fit, tmp_path):
     fake = served()
     options = [*pushing(when="every"), f"--trainer.callbacks+={__name__}.Diverge"]
-    with pytest.warns(
-        UserWarning, match="not pushed: the weights of this checkpoint are not finite .*in classifier.bia"
-    ):
-        assert fit(*options, epochs=2) == 0
+    assert fit(*options, epochs=2) == 1
     assert len(titles(fake)) == 1
     assert all(tensor.isfinite().all() for tensor in at_head(fake, tmp_path).values())
 

@@ -17,6 +17,7 @@ from ner_lightning import predict_file
 from ner_lightning.conll import read_lines, read_sentences
 from ner_lightning.data import TokenClassificationDataModule
 from ner_lightning.errors import InputError
+from ner_lightning.interruption import Interruption
 from ner_lightning.labelled import EntityReader, as_json, render
 from ner_lightning.model import TokenClassificationModule
 from ner_lightning.predict_file import Row
@@ -404,7 +405,9 @@ def test_what_ends_in_the_midst_leaves_nothing(model, data, tmp_path, monkeypatc
     monkeypatch.setattr(predict_file, "_ROWS", 1)
     handler = signal.getsignal(signal.SIGINT)
     with pytest.raises(error):
-        trainer(tmp_path, PredictionWriter(), Stop(act)).predict(model, data("in.txt", "Mira\nleft\nToll\n"))
+        trainer(tmp_path, PredictionWriter(), Interruption(), Stop(act)).predict(
+            model, data("in.txt", "Mira\nleft\nToll\n")
+        )
     signal.signal(signal.SIGINT, handler)
     assert [path.name for path in tmp_path.iterdir()] == ["in.txt"]
 

@@ -1,0 +1,212 @@
+"""What signals do to a run: it stops at the end of a step, keeps its state, and says how to go on.
+
+Ctrl-C, and what schedulers send before they kill: the first process stops, the others do nothing but pass a signal on
+to it, and end with it. It knows nothing of what a step is.
+"""
+
+from __future__ import annotations
+
+import atexit
+import os
+import shlex
+import signal
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import torch
+from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
+from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.strategies import DDPStrategy, SingleDeviceStrategy
+
+from ner_lightning.checkpoints import LastCheckpoint
+
+_SIGNALS = [signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGHUP]
+_LAUNCHER = "NER_LIGHTNING_LAUNCHER"  # the process that starts others for Lightning, in their environment
+_PATIENCE = 60.0  # seconds that a process waits for the first one on another host
+
+
+class Interrupted(SystemExit):
+    """A signal stopped the run; the code is 128 and its number, as shells and schedulers expect."""
+
+
+class Interruption(Callback):
+    """Let Ctrl-C, SIGTERM, SIGUSR1 and SIGHUP stop a run between two steps.
+
+    `fit` first saves `last.ckpt` and says how to go on from it. A second Ctrl-C leaves at once. A signal that was
+    ignored when the run started (`nohup`) stays so; those with which Lightning requeues a job of SLURM are left to it.
+    """
+
+    def __init__(self) -> None:
+        self._number: int | None = None  # of the signal that came first
+        self._noted_at = 0.0
+        self._pids: list[int] = []  # of the processes of this host, where there are several
+        self._rank, self._node = 0, 0
+        self._saved: str | None = None
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Ask for what all processes must agree on."""
+        self._number = self._saved = None
+        self._config = Path(trainer.log_dir or trainer.default_root_dir) / "config.yaml"
+        self._rank, self._node = trainer.global_rank, trainer.node_rank
+        if trainer.world_size > 1:
+            pids = [0] * trainer.world_size
+            torch.distributed.all_gather_object(pids, os.getpid())
+            self._pids = pids[self._node * trainer.num_devices : (self._node + 1) * trainer.num_devices]
+
+    def on_sanity_check_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Listen, from here on: Lightning has installed its own handlers just before."""
+        self._listen(trainer)
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Listen."""
+        self._listen(trainer)
+
+    def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Listen."""
+        self._listen(trainer)
+
+    def on_test_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Listen."""
+        self._listen(trainer)
+
+    def on_predict_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Listen."""
+        self._listen(trainer)
+
+    def on_train_batch_end(self, trainer: Trainer, *_: Any) -> None:
+        """Stop here if a signal came."""
+        self._stop(trainer)
+
+    def on_validation_batch_end(self, trainer: Trainer, *_: Any) -> None:
+        """Stop here if a signal came."""
+        self._stop(trainer)
+
+    def on_test_batch_end(self, trainer: Trainer, *_: Any) -> None:
+        """Stop here if a signal came."""
+        self._stop(trainer)
+
+    def on_predict_batch_end(self, trainer: Trainer, *_: Any) -> None:
+        """Stop here if a signal came."""
+        self._stop(trainer)
+
+    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
+        """Say what is saved and how to go on; the other processes, which may wait for this one, end with it."""
+        if not trainer.is_global_zero:
+            return
+        if len(self._pids) > 1:
+            atexit.register(_kill, [pid for pid in self._pids if pid != os.getpid()])
+        if not isinstance(exception, Interrupted) or self._number is None:
+            return
+        by = f"by {signal.Signals(self._number).name}"
+        if trainer.state.fn != "fit":
+            print(f"stopped {by}", file=sys.stderr)
+            return
+        at = f"{by} in epoch {trainer.current_epoch}, at step {trainer.global_step}"
+        if self._saved is None:
+            print(f"stopped     {at}; nothing is saved")
+            return
+        print(f"stopped     {at}; saved {self._saved}")
+        if self._config.is_file():
+            command = ["--config", str(self._config), "--ckpt_path", self._saved]
+            print(f"resume      python -m ner_lightning fit {shlex.join(command)}")
+
+    def _listen(self, trainer: Trainer) -> None:
+        """Install the handlers; Lightning puts back, at the end of a run, whatever was there before it."""
+        if threading.current_thread() is not threading.main_thread():
+            return
+        environment = trainer._accelerator_connector.cluster_environment
+        theirs: tuple[int, ...] = ()
+        if isinstance(environment, SLURMEnvironment) and environment.auto_requeue:
+            theirs = (signal.SIGTERM, environment.requeue_signal or signal.SIGUSR1)
+        for number in _SIGNALS:
+            if number not in theirs and signal.getsignal(number) is not signal.SIG_IGN:
+                signal.signal(number, self._note)
+
+    def _note(self, number: int, frame: FrameType | None) -> None:
+        if self._rank != 0:
+            self._pass_on(number)
+        elif self._number is None:
+            self._number, self._noted_at = number, time.monotonic()
+            if number == signal.SIGINT:
+                # no print: it may be another one that was interrupted
+                os.write(2, b"\nstopping at the end of this step; Ctrl-C again leaves at once\n")
+        elif number == self._number == signal.SIGINT:
+            # torchrun passes on a Ctrl-C that all its processes have had from the terminal
+            if self._pids and time.monotonic() - self._noted_at < 1:
+                return
+            _kill([pid for pid in self._pids if pid != os.getpid()])
+            os._exit(128 + number)
+
+    def _pass_on(self, number: int) -> None:
+        """Leave it to the first process, as this one may be waited for; on another host, wait for its end."""
+        if self._node == 0 and number == signal.SIGINT:
+            return  # the first one has it from the terminal, too, and would take this for a second one
+        if self._node == 0:
+            with suppress(ProcessLookupError):
+                os.kill(self._pids[0], number)
+        elif self._number is None:
+            self._number = number
+            timer = threading.Timer(_PATIENCE, os._exit, [128 + number])
+            timer.daemon = True
+            timer.start()
+
+    def _stop(self, trainer: Trainer) -> None:
+        if self._number is None or not trainer.is_global_zero:
+            return
+        # with other strategies each process has but a part of the state
+        whole = isinstance(trainer.strategy, (SingleDeviceStrategy, DDPStrategy))
+        keeper = next((c for c in trainer.checkpoint_callbacks if isinstance(c, LastCheckpoint)), None)
+        trained = trainer.state.fn == "fit" and trainer.global_step > 0
+        if keeper is not None and trained and whole and not trainer.fast_dev_run:  # type: ignore[attr-defined]
+            self._saved = keeper.save_without_the_others(trainer)
+        _leave_terminal()
+        for number in _SIGNALS if not self._pids else ():  # the next one is another one, and all is saved
+            if signal.getsignal(number) == self._note:
+                signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
+        stopped = Interrupted(128 + self._number)
+        if trainer.progress_bar_callback is not None:  # it would wrap the lines that are to be copied
+            trainer.progress_bar_callback.on_exception(trainer, trainer.lightning_module, stopped)
+        raise stopped
+
+
+@contextmanager
+def ending_with_launcher() -> Iterator[None]:
+    """Let the processes that Lightning starts beside the first one end when that one has ended, however it did.
+
+    They might wait for it in the network for half an hour.
+    """
+    before = os.environ.get(_LAUNCHER)
+    if before is not None and "LOCAL_RANK" in os.environ:
+        threading.Thread(target=_end_with, args=[int(before)], daemon=True).start()
+    os.environ[_LAUNCHER] = str(os.getpid())
+    try:
+        yield
+    finally:
+        os.environ.pop(_LAUNCHER, None)
+
+
+def _end_with(parent: int) -> None:
+    while os.getppid() == parent:
+        time.sleep(0.5)
+    os._exit(1)
+
+
+def _leave_terminal() -> None:
+    """Print into nothing where the terminal has hung up, so that the rest of the run does not fail because of it."""
+    for descriptor in (1, 2):
+        try:
+            os.write(descriptor, b"")
+        except OSError:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), descriptor)
+
+
+def _kill(pids: list[int]) -> None:
+    for pid in pids:
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
