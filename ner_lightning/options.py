@@ -11,7 +11,7 @@ from typing import Any
 
 from lightning_utilities.core.rank_zero import rank_zero_info
 
-from ner_lightning.checkpoints import newest_checkpoint, read_checkpoint
+from ner_lightning.checkpoints import find_checkpoint, read_checkpoint
 from ner_lightning.data import TokenClassificationDataModule
 from ner_lightning.errors import InputError
 from ner_lightning.pretrained import load_config, trained_labels
@@ -45,14 +45,14 @@ def checkpoint_to_use(config: Any, subcommand: str, *, given: set[str]) -> str |
         InputError: There is none.
     """
     asked, root = config.get("ckpt_path"), config["trainer"]["default_root_dir"] or "."
-    if asked not in (None, "best", "last"):
-        return str(asked)
     if asked is None and subcommand == "fit":
         return None
     name = config["model"]["model_name_or_path"] if "model.model_name_or_path" in given else None
-    path = newest_checkpoint(root, kind=asked or "best", model_name_or_path=name)
+    kind = "last" if subcommand == "fit" else "best"
+    path = find_checkpoint(asked, root=root, kind=kind, model_name_or_path=name)
     if path is not None:
-        rank_zero_info(f"using {path}")
+        if str(path) != str(asked):
+            rank_zero_info(f"using {path}")
         return str(path)
     if asked is None and name is not None and trained_labels(load_config(name)) is not None:
         return None  # a model that was fine-tuned before is used as it is
