@@ -426,11 +426,16 @@ def test_an_option_out_of_its_range_is_named(options, message):
         PushToHub(**options)
 
 
-def test_a_folder_that_cannot_be_written_to_is_told_at_the_start(fit, tmp_path, capsys):
-    (tmp_path / "runs").mkdir()
-    (tmp_path / "runs/hub").write_text("a file stands where the folder should be")
-    assert fit(*pushing(), "--trainer.logger=false") == 1
-    assert "error: PushToHub: runs/hub cannot be written to: File exists" in capsys.readouterr().err
+class InTheWay(Callback):
+    """Put a file where the outbox of the run should be."""
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        (Path(trainer.log_dir) / "hub").touch()
+
+
+def test_a_folder_that_cannot_be_written_to_is_told_at_the_start(fit, capsys):
+    assert fit(*pushing(), f"--trainer.callbacks+={__name__}.InTheWay", "--trainer.logger=false") == 1
+    assert "error: PushToHub: runs/version_0/hub cannot be written to: File exists" in capsys.readouterr().err
 
 
 def test_a_model_that_waits_for_another_repository_is_not_forgotten(tmp_path, capsys, monkeypatch):
