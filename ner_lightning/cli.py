@@ -65,7 +65,7 @@ def main(args: list[str] | None = None) -> int:
     logging.getLogger("lightning.pytorch.utilities.rank_zero").addFilter(_no_chatter)
     try:
         TokenClassificationCLI(args)
-    except (InputError, MisconfigurationException, OSError) as error:
+    except (InputError, MisconfigurationException, ModuleNotFoundError, OSError) as error:
         if "--debug" in args:
             raise
         print(f"error: {error}", file=sys.stderr)
@@ -85,7 +85,7 @@ class TokenClassificationCLI(LightningCLI):
     """
 
     def __init__(self, args: list[str]) -> None:
-        self._args = args
+        self._args = find_configs(args)
         super().__init__(
             TokenClassificationModule,
             TokenClassificationDataModule,
@@ -111,7 +111,7 @@ class TokenClassificationCLI(LightningCLI):
                     for name in self.subcommands()
                 },
             },
-            args=find_configs(args),
+            args=self._args,
         )
 
     def subcommands(self) -> dict[str, set[str]]:  # type: ignore[override] # a static method there
@@ -148,6 +148,18 @@ class TokenClassificationCLI(LightningCLI):
         if "://" in str(root):
             raise InputError(f"--trainer.default_root_dir={root}: give a folder of this machine, where runs are kept")
         self._refuse_paths_from_elsewhere()
+
+    def instantiate_classes(self) -> None:
+        """Make the objects; what one says of its options stands alone, and not in a dump of all of them."""
+        try:
+            super().instantiate_classes()
+        except ValueError as error:
+            cause: BaseException | None = error
+            while cause is not None and not isinstance(cause, (InputError, ModuleNotFoundError)):
+                cause = cause.__cause__ or cause.__context__
+            if cause is None:
+                raise
+            raise InputError(str(cause)) from error
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         """Make the Trainer, and last of all the folder of the run, for all that it writes."""

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
+from lightning.pytorch import Callback
 from lightning.pytorch.loggers.logger import Logger, rank_zero_experiment
 
 from ner_lightning.__main__ import main as program
@@ -284,6 +285,13 @@ def test_conllu_and_part_of_speech_run_the_same_way(run, tmp_path):
     assert {line.split()[0] for line in out.splitlines() if line} >= {"DET", "NOUN", "VERB", "all"}
 
 
+class Unusable(Callback):
+    """It needs what is not installed."""
+
+    def setup(self, trainer, pl_module, stage):
+        import nowhere  # noqa: F401
+
+
 class NoFolder(Logger):
     """A logger that writes elsewhere, such as to a service: it has neither a `log_dir` nor a `save_dir`."""
 
@@ -484,6 +492,8 @@ def test_the_folder_of_a_run_is_taken_where_a_checkpoint_is(run, caplog, conll_f
         (["--trainer.check_val_every_n_epoch=0"], r"--trainer.check_val_every_n_epoch=0: give a number from 1"),
         (["--trainer.val_check_interval=9"], r"--trainer.val_check_interval=9: an epoch has 1 batches"),
         (["--trainer.strategy=nonsense"], r"invalid strategy name: `strategy='nonsense'`"),
+        (["--trainer.logger={class_path: CometLogger}"], r"comet-ml.*pip install"),
+        (["--trainer.callbacks=test_cli.Unusable"], r"No module named 'nowhere'"),
         (["--seed_everything=-1"], r"--seed_everything=-1: give a number from 0 to 4294967295"),
         (["--ckpt_path=."], r"--ckpt_path=\.: no best.ckpt and no last.ckpt in this folder"),
         (["--config=empty.ckpt"], r"--config=empty.ckpt: not a text file.*--ckpt_path"),
