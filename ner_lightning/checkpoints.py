@@ -188,6 +188,36 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
     return checkpoint
 
 
+def find_checkpoint(
+    asked: str | Path | None, *, root: str | Path, kind: str = "best", model_name_or_path: str | None = None
+) -> Path | None:
+    """Find the checkpoint that an option names.
+
+    Args:
+        asked: A file, the folder of a run, or `best` or `last`, which are those of the newest run.
+        root: The folder in which runs are kept.
+        kind: `best` or `last`, where nothing else is asked; what a folder does not have it gives the other for.
+        model_name_or_path: Look only at runs that started from this model, where the newest is asked for.
+
+    Returns:
+        Its path, of a file that may not be there; None where there is no run.
+
+    Raises:
+        InputError: The folder has no checkpoint.
+    """
+    if asked in (None, "best", "last"):
+        return newest_checkpoint(root, kind=str(asked or kind), model_name_or_path=model_name_or_path)
+    folder = Path(str(asked))
+    if not folder.is_dir():
+        return folder
+    names = dict.fromkeys((f"{kind}.ckpt", "last.ckpt", "best.ckpt"))
+    places = [place / name for place in (folder / "checkpoints", folder) for name in names]
+    path = next((place for place in places if place.is_file()), None)
+    if path is None:
+        raise InputError(f"--ckpt_path={asked}: no best.ckpt and no last.ckpt in this folder; give that of a run")
+    return path
+
+
 def newest_checkpoint(root: str | Path, *, kind: str = "best", model_name_or_path: str | None = None) -> Path | None:
     """Find the checkpoint of the newest run below a folder.
 

@@ -6,6 +6,7 @@ checkpoint gives the options that were not given. It holds nothing that a notebo
 
 from __future__ import annotations
 
+import logging
 import re
 import shlex
 import signal
@@ -17,30 +18,35 @@ from typing import Any
 
 from lightning.fabric.plugins import TorchCheckpointIO
 from lightning.fabric.utilities.exceptions import MisconfigurationException
-from lightning.pytorch import LightningModule
-from lightning.pytorch import Trainer as LightningTrainer
-from lightning.pytorch.callbacks import LearningRateMonitor
-from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
+from lightning.fabric.utilities.seed import max_seed_value
+from lightning.pytorch.callbacks import LearningRateMonitor, ProgressBar
+from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.utilities.exceptions import SIGTERMException
-from lightning_utilities.core.rank_zero import rank_zero_info, rank_zero_only
+from lightning_utilities.core.rank_zero import rank_zero_info
 
 import ner_lightning
 from ner_lightning.checkpoints import BestCheckpoint, LastCheckpoint, WholeCheckpointIO, read_checkpoint
+from ner_lightning.config_files import find_configs
 from ner_lightning.data import TokenClassificationDataModule
 from ner_lightning.errors import InputError
+from ner_lightning.export import run_folder
 from ner_lightning.hub import PushToHub  # noqa: F401 # known by its short name only once it is imported
 from ner_lightning.interruption import Interruption, ending_with_launcher
-from ner_lightning.loggers import CSVLogger, TensorBoardLogger
 from ner_lightning.model import TokenClassificationModule
 from ner_lightning.options import checkpoint_to_use, complete, recorded_options, refuse_contradictions
 from ner_lightning.predict_file import STANDARD_INPUT
 from ner_lightning.prediction import PredictionWriter
 from ner_lightning.pretrained import load_config, trained_labels
-from ner_lightning.reports import RunSummary, ScoreTable, batch_text, description_text
+from ner_lightning.quickstart import packaged
+from ner_lightning.reports import RunSummary, ScoreTable, corpus_text
 from ner_lightning.scores import TestRecord
+from ner_lightning.trainer import CheckMonitors, SaveConfig, Trainer, launched_processes, refuse_to_wait_for_scores
 
 _PROGRAM = "python -m ner_lightning"
 _TOKEN = re.compile(r"\bhf_[A-Za-z0-9]{20,}\b")
+_SPLITS = {"fit": ["train", "validation"], "validate": ["validation"], "test": ["test"]}  # that a subcommand uses
+# what Lightning tells that no user can do anything about, by how it begins; the last would tear the progress bar in two
+_CHATTER = ("💡 Tip:", "Loading `train_dataloader`", "TPU available: False", "`Trainer.fit` stopped:")
 
 
 def main(args: list[str] | None = None) -> int:
@@ -64,10 +70,11 @@ def main(args: list[str] | None = None) -> int:
     warnings.filterwarnings("ignore", message=".*isinstance.treespec, LeafSpec.* is deprecated.*")
     # Lightning's warning against two sources of arguments: there is one, the list
     warnings.filterwarnings("ignore", message=".*args parameter is intended to run from within Python.*")
+    logging.getLogger("lightning.pytorch.utilities.rank_zero").addFilter(_no_chatter)
     try:
         with ending_with_launcher():
             TokenClassificationCLI(args)
-    except (InputError, MisconfigurationException, OSError) as error:
+    except (InputError, MisconfigurationException, ModuleNotFoundError, OSError) as error:
         if "--debug" in args:
             raise
         print(f"error: {error}", file=sys.stderr)
@@ -81,21 +88,8 @@ def main(args: list[str] | None = None) -> int:
     return 0
 
 
-class Trainer(LightningTrainer):
-    """The Trainer of Lightning: devices, precision, epochs, logging."""
-
-    def inspect(self, model: TokenClassificationModule, datamodule: TokenClassificationDataModule) -> None:
-        """Show the device, the corpus, the alignment of its first sentence and one batch, without training.
-
-        Args:
-            model: Not used.
-            datamodule: The data to show.
-        """
-        device = self.strategy.root_device
-        print(f"\ndevice          {device}, precision {self.precision}\n{description_text(datamodule.describe())}")
-        batch = next(iter(datamodule.loader(next(iter(datamodule.corpus.splits)))))
-        tokens = datamodule.encoder.tokenizer.convert_ids_to_tokens(batch["input_ids"][0].tolist())
-        print(f"\n{batch_text(batch, tokens, datamodule.labels)}")
+def _no_chatter(record: logging.LogRecord) -> bool:
+    return not str(record.msg).startswith(_CHATTER)
 
 
 class TokenClassificationCLI(LightningCLI):
@@ -106,7 +100,7 @@ class TokenClassificationCLI(LightningCLI):
     """
 
     def __init__(self, args: list[str]) -> None:
-        self._args = args
+        self._args = find_configs(args)
         super().__init__(
             TokenClassificationModule,
             TokenClassificationDataModule,
@@ -114,9 +108,16 @@ class TokenClassificationCLI(LightningCLI):
             trainer_defaults={
                 "default_root_dir": "runs",
                 "max_epochs": 3,
-                "callbacks": [LastCheckpoint(), RunSummary(), ScoreTable(), TestRecord(), Interruption()],
+                "callbacks": [
+                    LastCheckpoint(),
+                    CheckMonitors(),
+                    RunSummary(),
+                    ScoreTable(),
+                    TestRecord(),
+                    Interruption(),
+                ],
             },
-            save_config_callback=_SaveConfig,
+            save_config_callback=SaveConfig,
             save_config_kwargs={"command": f"{_PROGRAM} {shlex.join(args)}"},
             seed_everything_default=42,
             auto_configure_optimizers=False,
@@ -132,7 +133,7 @@ class TokenClassificationCLI(LightningCLI):
                     for name in self.subcommands()
                 },
             },
-            args=args,
+            args=self._args,
         )
 
     def subcommands(self) -> dict[str, set[str]]:  # type: ignore[override] # a static method there
@@ -160,52 +161,74 @@ class TokenClassificationCLI(LightningCLI):
         parser.add_argument("--debug", action="store_true", help="Show the traceback of an error.")
 
     def before_instantiate_classes(self) -> None:
-        """Refuse a token, which would stand in the saved config and in the card of the model."""
+        """Refuse a token, which would stand in the saved config and in the card of the model, and unusable paths."""
         if _TOKEN.search(str(self.config)):
             raise InputError(
                 "an option holds what looks like a token of the Hub, which would be written to files that are shared: "
                 "take it out; `hf auth login` or HF_TOKEN are where the Hub client finds it"
             )
+        root = self._get(self.config, "trainer")["default_root_dir"]
+        if "://" in str(root):
+            raise InputError(f"--trainer.default_root_dir={root}: give a folder of this machine, where runs are kept")
+        self._refuse_paths_from_elsewhere()
 
     def instantiate_classes(self) -> None:
-        """Make the objects; what a callback says of its options stands alone, and not in a dump of all of them."""
+        """Make the objects; what one says of its options stands alone, and not in a dump of all of them."""
         try:
             super().instantiate_classes()
         except ValueError as error:
             cause: BaseException | None = error
-            while cause is not None and not isinstance(cause, InputError):
+            while cause is not None and not isinstance(cause, (InputError, ModuleNotFoundError)):
                 cause = cause.__cause__ or cause.__context__
             if cause is None:
                 raise
             raise InputError(str(cause)) from error
 
-    def instantiate_trainer(self, **kwargs: Any) -> LightningTrainer:
-        """Make the Trainer, with a CSV and a TensorBoard log that share the folder of the run."""
+    def instantiate_trainer(self, **kwargs: Any) -> Trainer:
+        """Make the Trainer, and last of all the folder of the run, for all that it writes."""
         self._check_before_anything_is_written()
         config = self._get(self.config_init, "trainer")
         callbacks = self.trainer_defaults["callbacks"]
+        own_log = config.logger in (None, True)
+        if own_log:
+            kwargs["logger"] = False  # a folder for it is made when nothing can be refused any more
+        kwargs.update(launched_processes(devices=config.devices, num_nodes=config.num_nodes))
         if self.subcommand == "predict":
-            kwargs.update(self._options_to_predict(config))
-        elif self.subcommand != "inspect" and config.logger in (None, True) and not config.fast_dev_run:
-            root, version = config.default_root_dir, _new_version(Path(config.default_root_dir))
-            kwargs["logger"] = [CSVLogger(root, "", version), TensorBoardLogger(root, "", version)]
-            if self.subcommand == "fit":
+            kwargs.update(self._options_to_predict(config, devices=kwargs.get("devices", config.devices)))
+        given = config.callbacks if isinstance(config.callbacks, list) else [config.callbacks]
+        with_bar = any(isinstance(callback, ProgressBar) for callback in given)
+        if config.enable_progress_bar is None and not sys.stdout.isatty() and not with_bar:
+            kwargs["enable_progress_bar"] = False  # in a file it is a heap of control characters
+        if self.subcommand == "fit":
+            if own_log and not config.fast_dev_run and not config.barebones:
                 callbacks.append(LearningRateMonitor("step"))
-        if self.subcommand == "fit" and "validation" not in self.datamodule.corpus.splits:
-            rank_zero_info("there is no validation split: nothing is scored, and the last epoch is kept")
-            self._get(self.config_init, "checkpoint").monitor = None
-            kwargs["limit_val_batches"] = 0
+            if "validation" not in self.datamodule.corpus.splits:
+                rank_zero_info("there is no validation split: nothing is scored, and the last epoch is kept")
+                self._get(self.config_init, "checkpoint").monitor = None
+                kwargs["limit_val_batches"] = 0
+            if kwargs.get("limit_val_batches", config.limit_val_batches) == 0:
+                refuse_to_wait_for_scores(given)
+        else:
+            self.save_config_callback = self.save_config_callback if self.subcommand == "predict" else None
         if config.enable_checkpointing is False:
             self._parser(self.subcommand).callback_keys.remove("checkpoint")
             callbacks[:] = [callback for callback in callbacks if not isinstance(callback, LastCheckpoint)]
         if self.subcommand != "predict" and self.datamodule.corpus.commit:  # so that the saved config repeats the run
             self._get(self.config, "data")["dataset_revision"] = self.datamodule.corpus.commit
-        trainer = super().instantiate_trainer(**kwargs)
+        try:
+            trainer: Trainer = super().instantiate_trainer(**kwargs)  # type: ignore[assignment] # of `trainer_class`
+        except ValueError as error:  # of Lightning, about an option of the Trainer
+            raise InputError(str(error)) from error
         if type(trainer.strategy.checkpoint_io) is TorchCheckpointIO:  # else somebody's own, or that of a strategy
             trainer.strategy.checkpoint_io = WholeCheckpointIO()
         if self.subcommand == "predict":  # before there are other processes, which would wait for this one
             writer = self._get(self.config_init, "prediction")
             writer.refuse_processes(trainer.world_size, predict_file=self.datamodule.predict_file)
+        self._give_folder(trainer, own_log=own_log)
+        if self.subcommand in _SPLITS and trainer.is_global_zero:
+            print(corpus_text(self.datamodule, _SPLITS[self.subcommand]))
+            if self.subcommand == "fit" and trainer.run_dir is not None:
+                print(f"run         {trainer.run_dir}", flush=True)
         return trainer
 
     def validate(self, **kwargs: Any) -> None:
@@ -268,35 +291,57 @@ class TokenClassificationCLI(LightningCLI):
                 "line can say so; take it out, and give --model.trust_remote_code=true if you trust that code"
             )
 
-    def _options_to_predict(self, config: Any) -> dict[str, Any]:
-        """What the Trainer is given to predict: no log, as nothing is measured, and a folder if anything goes there."""
+    def _options_to_predict(self, config: Any, *, devices: Any) -> dict[str, Any]:
+        """What the Trainer is given to predict, where streams are read or written."""
         writer, predict_file = self._get(self.config_init, "prediction"), self.datamodule.predict_file
         options: dict[str, Any] = {}
-        if config.logger in (None, True):
-            options["logger"] = False
         if writer.output is not None or writer.streams(predict_file):
             self.save_config_callback = None
-        elif options and not config.fast_dev_run:
-            root = Path(config.default_root_dir)
-            options["default_root_dir"] = str(root / f"version_{_new_version(root)}")
-        if config.devices == "auto" and (predict_file == STANDARD_INPUT or writer.streams(predict_file)):
+        if devices == "auto" and (predict_file == STANDARD_INPUT or writer.streams(predict_file)):
             options["devices"] = 1
         if config.enable_progress_bar is None and writer.streams(predict_file) and sys.stdout.isatty():
             options["enable_progress_bar"] = False  # it would move over the predictions
         return options
 
+    def _set_seed(self) -> None:
+        seed = self._get(self.config, "seed_everything")
+        if not 0 <= seed <= max_seed_value:
+            raise InputError(f"--seed_everything={seed}: give a number from 0 to {max_seed_value}")
+        super()._set_seed()
+
+    def _refuse_paths_from_elsewhere(self) -> None:
+        """Say of a path that is not there that a checkpoint recorded it, for a run that started in another folder."""
+        path, data = self._get(self.config, "ckpt_path"), self._get(self.config, "data")
+        if path is None:
+            return
+        checkpoint = read_checkpoint(path)
+        recorded = checkpoint.get("datamodule_hyper_parameters", {})
+        of_the_hub = checkpoint.get(TokenClassificationDataModule.__qualname__, {}).get("dataset_commit") is not None
+        names = ["train_file", "validation_file", "test_file", *([] if of_the_hub else ["dataset_name"])]
+        for name in names:
+            value = data[name]
+            if value is not None and value == recorded.get(name) and not Path(packaged(value)).exists():
+                raise InputError(
+                    f"{value}: no such file here; {path} records it, for a run that was started in a folder where it "
+                    f"is: give --data.{name}, or start there"
+                )
+
     def _check_before_anything_is_written(self) -> None:
         """What is wrong with the data or does not fit the model is said before the run has a folder."""
-        splits = {"fit": "train", "validate": "validation", "test": "test"}
         if self.subcommand == "predict":
             self.datamodule.predict_dataloader()
-        if self.subcommand in splits:
-            self.datamodule.loader(splits[self.subcommand])
+        if self.subcommand in _SPLITS:
+            batches = len(self.datamodule.loader(_SPLITS[self.subcommand][0]))
+            if self.subcommand == "fit":
+                self._check_intervals(batches)
         if self.subcommand == "inspect":
             return
         path, name = self._get(self.config, "ckpt_path"), self._get(self.config, "model")["model_name_or_path"]
         if path is not None:
-            self.model.on_load_checkpoint(read_checkpoint(path))
+            checkpoint = read_checkpoint(path)
+            self.model.on_load_checkpoint(checkpoint)
+            if self.subcommand == "fit":
+                self._refuse_finished(path, checkpoint)
         elif (
             self.subcommand != "fit"
             and (own := trained_labels(load_config(name, trust_remote_code=self.model.trust_remote_code)))
@@ -304,41 +349,39 @@ class TokenClassificationCLI(LightningCLI):
         ):
             raise InputError(f"{name} was trained with the labels {own}, the data has {self.model.labels}")
 
+    def _refuse_finished(self, path: str, checkpoint: dict[str, Any]) -> None:
+        config = self._get(self.config_init, "trainer")
+        step = checkpoint["global_step"]
+        epochs = checkpoint.get(TokenClassificationDataModule.__qualname__, {}).get("epoch", 0)
+        if 0 <= (config.max_steps if config.max_steps is not None else -1) <= step:
+            raise InputError(f"--ckpt_path={path}: the run has done its {step} steps; give more as --trainer.max_steps")
+        if config.max_epochs is not None and 0 <= config.max_epochs <= epochs:
+            raise InputError(
+                f"--ckpt_path={path}: the run has done {epochs} epochs, and --trainer.max_epochs={config.max_epochs}: "
+                "there is nothing left to do; give more of them"
+            )
 
-class _SaveConfig(SaveConfigCallback):
-    """Save the config with the command that it came from as its first line."""
+    def _check_intervals(self, batches: int) -> None:
+        """Refuse what Lightning would stumble over in the midst of a run."""
+        config = self._get(self.config_init, "trainer")
+        for name in ("accumulate_grad_batches", "check_val_every_n_epoch"):
+            if (value := config[name]) is not None and value < 1:
+                raise InputError(f"--trainer.{name}={value}: give a number from 1")
+        interval = config.val_check_interval
+        if isinstance(interval, int) and config.check_val_every_n_epoch is not None and interval > batches:
+            raise InputError(
+                f"--trainer.val_check_interval={interval}: an epoch has {batches} batches; with "
+                "--trainer.check_val_every_n_epoch=null batches are counted over all epochs"
+            )
 
-    def __init__(self, *args: Any, command: str, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        self.command = command
+    def _give_folder(self, trainer: Trainer, *, own_log: bool) -> None:
+        """Say where the run writes; last of all, when nothing can be refused any more.
 
-    def on_save_checkpoint(
-        self, trainer: LightningTrainer, pl_module: LightningModule, checkpoint: dict[str, Any]
-    ) -> None:
-        """Record the whole configuration in the checkpoint, so that a resumed run needs no config file."""
-        checkpoint["config"] = self.parser.dump(self.config, skip_none=False)
-
-    def setup(self, trainer: LightningTrainer, pl_module: LightningModule, stage: str) -> None:
-        """Save the config, and put the command above it."""
-        if self.already_saved:
-            return
-        super().setup(trainer, pl_module, stage)
-        path = Path(trainer.log_dir or "") / self.config_filename  # asked for in all processes, which agree on it
-        if trainer.is_global_zero:
-            command = self.command.replace("\n", "\n# ")  # an argument of several lines stays a comment
-            path.write_text(f"# {command}\n{path.read_text(encoding='utf-8')}", encoding="utf-8")
-
-
-def _new_version(root: Path) -> int:
-    """The number of a new run, whose folder is made at once: two runs that start together must not share one."""
-    taken = [path.name.removeprefix("version_") for path in root.glob("version_*")]
-    version = max((int(number) for number in taken if number.isdigit()), default=-1) + 1
-    if rank_zero_only.rank != 0:  # type: ignore[attr-defined]
-        return version  # never written to: all processes follow the first one
-    while True:
-        try:
-            (root / f"version_{version}").mkdir(parents=True)
-        except FileExistsError:
-            version += 1
-        else:
-            return version
+        `fit` has a new folder, and so has `predict` where its output has no other place; a test belongs to the run that
+        its checkpoint is of.
+        """
+        config, ckpt_path = self._get(self.config_init, "trainer"), self._get(self.config, "ckpt_path")
+        if self.save_config_callback is not None and not config.fast_dev_run:
+            trainer.start_run(config.default_root_dir or ".", log=own_log and self.subcommand == "fit")
+        elif self.subcommand in ("validate", "test") and ckpt_path is not None:
+            trainer.run_dir = run_folder(Path(ckpt_path))

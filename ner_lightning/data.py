@@ -5,7 +5,9 @@ knows nothing of the model that is trained: `labels` is all that one needs of it
 """
 
 import os
+import sys
 from collections import Counter
+from contextlib import nullcontext
 from functools import cached_property
 from itertools import accumulate
 from pathlib import Path
@@ -23,7 +25,7 @@ from ner_lightning.predict_file import PredictFile, PredictFormat
 from ner_lightning.pretrained import load_config, load_tokenizer, longest_input
 from ner_lightning.quickstart import packaged
 from ner_lightning.sampling import LengthBatchSampler
-from ner_lightning.sources import cached, content_key
+from ner_lightning.sources import cached, content_key, no_progress_bars
 from ner_lightning.tags import Scheme
 
 if TYPE_CHECKING:
@@ -386,15 +388,17 @@ class TokenClassificationDataModule(LightningDataModule):
         key = content_key(rows._fingerprint, encoder.fingerprint())
 
         def write(path: Path) -> None:
-            rows.map(
-                encode,
-                batched=True,
-                with_indices=True,
-                remove_columns=rows.column_names,
-                cache_file_name=str(path),
-                new_fingerprint=key,
-                desc=f"tokenising {split}",
-            )
+            # in a file a bar is a heap of control characters
+            with nullcontext() if sys.stderr.isatty() else no_progress_bars():
+                rows.map(
+                    encode,
+                    batched=True,
+                    with_indices=True,
+                    remove_columns=rows.column_names,
+                    cache_file_name=str(path),
+                    new_fingerprint=key,
+                    desc=f"tokenising {split}",
+                )
 
         windows = cached(key, write)
         self._encoded[split] = (windows, first_words[-1])

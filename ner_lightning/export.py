@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ner_lightning.card import CardSplit, model_card
-from ner_lightning.checkpoints import newest_checkpoint, read_checkpoint
+from ner_lightning.checkpoints import find_checkpoint, read_checkpoint
 from ner_lightning.errors import InputError
 from ner_lightning.files import is_left_over, naming, process_mark
 from ner_lightning.outbox import Destination, Outbox
@@ -84,7 +84,8 @@ def export(
     """Write the model of a checkpoint as a folder that transformers loads.
 
     Args:
-        ckpt_path: The checkpoint; `best` (the default) and `last` are those of the newest run.
+        ckpt_path: The checkpoint, or the folder of a run, whose best one it is; `best` (the default) and `last` are
+            those of the newest run.
         output: The folder to write; by default `model` in the folder of the run.
         overwrite: Replace the model in a folder that holds one, and nothing else.
         default_root_dir: Where the newest run is looked for.
@@ -100,9 +101,7 @@ def export(
     Raises:
         InputError: There is no such checkpoint, its weights cannot be used, or the folder cannot be written.
     """
-    path = Path(ckpt_path) if ckpt_path not in (None, "best", "last") else None
-    if path is None:
-        path = newest_checkpoint(default_root_dir, kind=ckpt_path or "best")
+    path = find_checkpoint(ckpt_path, root=default_root_dir)
     if path is None:
         raise InputError(f"no checkpoint below {default_root_dir}: run `fit` first, or give --ckpt_path")
     checkpoint = read_checkpoint(path)

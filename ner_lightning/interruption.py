@@ -48,10 +48,12 @@ class Interruption(Callback):
         self._pids: list[int] = []  # of the processes of this host, where there are several
         self._rank, self._node = 0, 0
         self._saved: str | None = None
+        self._before: dict[int, Any] = {}  # handlers
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Ask for what all processes must agree on."""
         self._number = self._saved = None
+        self._before = {number: signal.getsignal(number) for number in _SIGNALS}
         self._config = Path(trainer.log_dir or trainer.default_root_dir) / "config.yaml"
         self._rank, self._node = trainer.global_rank, trainer.node_rank
         if trainer.world_size > 1:
@@ -95,8 +97,13 @@ class Interruption(Callback):
         """Stop here if a signal came."""
         self._stop(trainer)
 
+    def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Listen no more."""
+        self._restore()
+
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
         """Say what is saved and how to go on; the other processes, which may wait for this one, end with it."""
+        self._restore()
         if not trainer.is_global_zero:
             return
         if len(self._pids) > 1:
@@ -117,7 +124,7 @@ class Interruption(Callback):
             print(f"resume      python -m ner_lightning fit {shlex.join(command)}")
 
     def _listen(self, trainer: Trainer) -> None:
-        """Install the handlers; Lightning puts back, at the end of a run, whatever was there before it."""
+        """Install the handlers."""
         if threading.current_thread() is not threading.main_thread():
             return
         environment = trainer._accelerator_connector.cluster_environment
@@ -127,6 +134,12 @@ class Interruption(Callback):
         for number in _SIGNALS:
             if number not in theirs and signal.getsignal(number) is not signal.SIG_IGN:
                 signal.signal(number, self._note)
+
+    def _restore(self) -> None:
+        """Put back what was there before the run: Lightning does not where a run fails at its very end."""
+        for number, handler in self._before.items():
+            if signal.getsignal(number) == self._note:
+                signal.signal(number, handler)
 
     def _note(self, number: int, frame: FrameType | None) -> None:
         if self._rank != 0:

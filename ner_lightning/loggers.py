@@ -18,7 +18,7 @@ from ner_lightning.errors import InputError
 from ner_lightning.files import naming
 
 
-class CSVLogger(loggers.CSVLogger):
+class CSVLog(loggers.CSVLogger):
     """The CSV log of Lightning, `metrics.csv`."""
 
     def save(self) -> None:
@@ -35,11 +35,11 @@ class CSVLogger(loggers.CSVLogger):
         _finalize(super().finalize, status)
 
 
-class TensorBoardLogger(loggers.TensorBoardLogger):
+class TensorBoardLog(loggers.TensorBoardLogger):
     """The TensorBoard log of Lightning."""
 
     def __init__(self, save_dir: str, name: str | None, version: int | str | None) -> None:
-        super().__init__(save_dir, name, version)
+        super().__init__(save_dir, name, version, default_hp_metric=False)
         if not isinstance(threading.excepthook, _LeftToTheMainThread):
             threading.excepthook = _LeftToTheMainThread(threading.excepthook)
 

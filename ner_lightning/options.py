@@ -13,7 +13,7 @@ from typing import Any
 import yaml
 from lightning_utilities.core.rank_zero import rank_zero_info
 
-from ner_lightning.checkpoints import newest_checkpoint
+from ner_lightning.checkpoints import find_checkpoint
 from ner_lightning.data import TokenClassificationDataModule
 from ner_lightning.errors import InputError
 from ner_lightning.pretrained import load_config, trained_labels
@@ -57,13 +57,13 @@ def checkpoint_to_use(config: Any, subcommand: str, *, model_name_or_path: str |
         InputError: There is none.
     """
     asked, root = config["ckpt_path"], config["trainer"]["default_root_dir"] or "."
-    if asked not in (None, "best", "last"):
-        return str(asked)
     if asked is None and subcommand == "fit":
         return None
-    path = newest_checkpoint(root, kind=asked or "best", model_name_or_path=model_name_or_path)
+    kind = "last" if subcommand == "fit" else "best"
+    path = find_checkpoint(asked, root=root, kind=kind, model_name_or_path=model_name_or_path)
     if path is not None:
-        rank_zero_info(f"using {path}")
+        if str(path) != str(asked):
+            rank_zero_info(f"using {path}")
         return str(path)
     if asked is None and model_name_or_path and _trained_labels(config) is not None:
         return None

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
@@ -16,6 +16,10 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 
 from ner_lightning.interruption import Interrupted
 
+if TYPE_CHECKING:
+    from ner_lightning.data import TokenClassificationDataModule
+
+_SHOWN_LABELS = 12
 _SHOWN_PIECES = 40  # sub-words of an alignment or of a row of a batch that fit on a screen
 
 
@@ -25,20 +29,24 @@ class ScoreTable(Callback):
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Print the table, unless the validation is one of a training run."""
         if trainer.state.fn == "validate":
-            self._print(trainer, "val")
+            self._print(trainer, pl_module, "val")
 
     def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Print the table."""
-        self._print(trainer, "test")
+        self._print(trainer, pl_module, "test")
 
-    def _print(self, trainer: Trainer, stage: str) -> None:
+    def _print(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         if trainer.is_global_zero:
+            _end_bar(trainer, pl_module)
             scores = {name: float(value) for name, value in trainer.callback_metrics.items()}
             print(score_table(scores, stage))
 
 
 class RunSummary(Callback):
-    """At the end of `fit`, print the epochs, the best score, where the checkpoint is, and the speed."""
+    """At the end of `fit`, print the epochs, the best score, where the checkpoint is, and the speed.
+
+    Where no progress bar tells how far a run is, each epoch and each validation is a line at once.
+    """
 
     def __init__(self) -> None:
         self.epochs: list[tuple[int, dict[str, float]]] = []
@@ -48,6 +56,7 @@ class RunSummary(Callback):
         self._sentences: list[torch.Tensor] = []
         self._sentence_count = 0
         self._word_count = 0
+        self._losses: list[torch.Tensor] = []  # of the steps since the last line
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Start the clock of the whole run."""
@@ -60,7 +69,9 @@ class RunSummary(Callback):
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Note the words and sentences of a batch, without waiting for the device."""
+        """Note loss, words and sentences of a batch, without waiting for the device."""
+        if trainer.progress_bar_callback is None:
+            self._losses.append(outputs["loss"] * trainer.accumulate_grad_batches)  # by which Lightning divides it
         self._words.append((batch["word_index"] >= 0).sum())
         self._sentences.append(batch["sentence_index"])
 
@@ -70,11 +81,12 @@ class RunSummary(Callback):
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Note the scores of the epoch."""
-        if trainer.sanity_checking:
+        if trainer.sanity_checking or trainer.state.fn != "fit":
             return
-        self._resumed_at = time.monotonic()
         scores = {name: float(value) for name, value in trainer.callback_metrics.items() if name.startswith("val_")}
         self.epochs.append((trainer.current_epoch, scores))
+        self._tell(trainer, {name: scores[name] for name in ("val_loss", "val_f1") if name in scores})
+        self._resumed_at = time.monotonic()
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Stop the clock; count the sentences, of which a long one fills several windows."""
@@ -84,10 +96,13 @@ class RunSummary(Callback):
             self._words = []
             self._sentence_count += torch.unique(torch.cat(self._sentences)).numel()
             self._sentences = []
+        if self._losses:  # no validation has told of these steps
+            self._tell(trainer, {})
 
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Print the summary."""
         if trainer.is_global_zero:
+            _end_bar(trainer, pl_module)
             print(self._text(trainer))
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
@@ -100,6 +115,17 @@ class RunSummary(Callback):
         if self._resumed_at is not None:
             self._seconds += time.monotonic() - self._resumed_at
         self._resumed_at = None
+
+    def _tell(self, trainer: Trainer, scores: dict[str, float]) -> None:
+        """Print a line of what was learnt since the last one, unless a progress bar does."""
+        if trainer.progress_bar_callback is not None or not trainer.is_global_zero:
+            return
+        losses = {"train_loss": float(torch.stack(self._losses).mean())} if self._losses else {}
+        self._losses = []
+        numbers = [f"{name} {value:.4f}" for name, value in (losses | scores).items()]
+        passed = _duration(time.monotonic() - self._started)
+        line = [f"epoch {trainer.current_epoch}", f"step {trainer.global_step}", *numbers, passed]
+        print("  ".join(line), flush=True)  # at once: a file is looked at while the run goes on
 
     def _text(self, trainer: Trainer) -> str:
         # the one of the best first, which is empty where a run ended before its first validation
@@ -133,6 +159,27 @@ class RunSummary(Callback):
         if path:
             lines.append(f"next        python -m ner_lightning test --ckpt_path {path}")
         return "\n".join(lines)
+
+
+def corpus_text(data: TokenClassificationDataModule, splits: Sequence[str]) -> str:
+    """Which data a run uses, in two lines: files or dataset with their sentences, labels and scheme.
+
+    Args:
+        data: The datamodule.
+        splits: Those that the run uses, where there are such.
+    """
+    files = {"train": data.train_file, "validation": data.validation_file, "test": data.test_file}
+    corpus, labels = data.corpus, data.labels
+    parts = [
+        " ".join([split, *([str(files[split])] if files[split] is not None else []), f"({count:,} sentences)"])
+        for split, count in ((split, len(corpus.splits[split])) for split in splits if split in corpus.splits)
+    ]
+    source = "" if any(files.values()) else f"{data.dataset_name}{f' at {corpus.commit}' if corpus.commit else ''}: "
+    more = f" ... ({len(labels)} in all)" if len(labels) > _SHOWN_LABELS else ""
+    return (
+        f"data        {source}{', '.join(parts)}\n"
+        f"labels      {' '.join(labels[:_SHOWN_LABELS])}{more}, scheme {corpus.scheme}"
+    )
 
 
 def score_table(scores: dict[str, float], stage: str) -> str:
@@ -234,6 +281,12 @@ def table(header: Sequence[str], rows: Sequence[Sequence[str]], *, left: int = 1
 
     rule = "  ".join("-" * width for width in widths)
     return "\n".join([line(header), rule, *map(line, rows)])
+
+
+def _end_bar(trainer: Trainer, pl_module: LightningModule) -> None:
+    """Let the progress bar end here: else it is drawn again below what is printed."""
+    if trainer.progress_bar_callback is not None:
+        trainer.progress_bar_callback.teardown(trainer, pl_module, stage=str(trainer.state.fn))
 
 
 def _duration(seconds: float) -> str:

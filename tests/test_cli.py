@@ -12,13 +12,15 @@ import pytest
 import torch
 import yaml
 from lightning.pytorch import Callback
+from lightning.pytorch.loggers.logger import Logger, rank_zero_experiment
 
-from ner_lightning.cli import _new_version, main
+from ner_lightning.__main__ import main as program
+from ner_lightning.cli import TokenClassificationCLI, main
 
 
 @pytest.fixture
-def run(tmp_path, monkeypatch, conll_files, tiny_model, capsys):
-    """Run a subcommand on the invented corpus with the tiny model in an empty folder; gives (code, out, err)."""
+def arguments(tmp_path, monkeypatch, conll_files, tiny_model):
+    """Arguments of a subcommand on the invented corpus with the tiny model, in an empty folder."""
     monkeypatch.chdir(tmp_path)
     standard = {
         "--data.train_file": conll_files / "train.conll",
@@ -27,13 +29,23 @@ def run(tmp_path, monkeypatch, conll_files, tiny_model, capsys):
         "--model.model_name_or_path": tiny_model,
     }
 
-    def call(subcommand, *args, without=(), alone=False):
+    def make(subcommand, *args, without=(), alone=False):
         fixed = [] if alone else [f"{name}={value}" for name, value in standard.items() if name not in without]
         quiet = ["--trainer.accelerator=cpu", "--trainer.enable_progress_bar=false"]
         if subcommand == "fit":
             quiet.append("--trainer.log_every_n_steps=1")
+        return [subcommand, *fixed, *quiet, *map(str, args)]
+
+    return make
+
+
+@pytest.fixture
+def run(arguments, capsys):
+    """Run a subcommand; gives (code, out, err)."""
+
+    def call(*args, **options):
         capsys.readouterr()
-        code = main([subcommand, *fixed, *quiet, *map(str, args)])
+        code = main(arguments(*args, **options))
         return code, *capsys.readouterr()
 
     return call
@@ -57,6 +69,7 @@ def test_fit_leaves_checkpoints_logs_and_config_and_says_what_comes_next(run):
     out = fit(run)
     folder = Path("runs/version_0")
     assert {path.name for path in (folder / "checkpoints").iterdir()} == {"best.ckpt", "last.ckpt"}
+    assert [path.name for path in Path().iterdir()] == ["runs"]
     assert list(folder.glob("events.out.tfevents.*"))
     logged = set((folder / "metrics.csv").read_text().splitlines()[0].split(","))
     assert {"train_loss", "val_loss", "val_f1", "val_f1_PER", "val_precision", "val_recall", "val_accuracy"} <= logged
@@ -123,13 +136,11 @@ def test_a_run_resumes_from_its_last_checkpoint_with_its_own_options(run):
     assert [line.split()[0] for line in out.splitlines() if line[:1].isdigit()] == ["2"]  # the third epoch alone
 
 
-def test_an_option_of_the_command_line_beats_the_checkpoint(run):
+def test_an_option_of_the_command_line_beats_the_checkpoint(run, arguments):
     fit(run)
-    code, _, err = run("test", "--data.eval_batch_size=1", "--model.score_mode=strict")
-    assert code == 0, err
-    config = yaml.safe_load(Path("runs/version_1/config.yaml").read_text())
-    assert config["data"]["eval_batch_size"] == 1
-    assert config["model"]["score_mode"] == "strict"
+    cli = TokenClassificationCLI(arguments("test", "--data.eval_batch_size=1", "--model.score_mode=strict"))
+    assert cli.datamodule.eval_batch_size == 1
+    assert cli.model.test_score.mode == "strict"
 
 
 def test_an_option_that_a_resumed_optimizer_would_override_is_refused(run):
@@ -274,6 +285,188 @@ def test_conllu_and_part_of_speech_run_the_same_way(run, tmp_path):
     assert {line.split()[0] for line in out.splitlines() if line} >= {"DET", "NOUN", "VERB", "all"}
 
 
+class Unusable(Callback):
+    """It needs what is not installed."""
+
+    def setup(self, trainer, pl_module, stage):
+        import nowhere  # noqa: F401
+
+
+class NoFolder(Logger):
+    """A logger that writes elsewhere, such as to a service: it has neither a `log_dir` nor a `save_dir`."""
+
+    name = "service"
+    version = "1"
+
+    @property
+    @rank_zero_experiment
+    def experiment(self):
+        return None
+
+    def log_hyperparams(self, params, *args, **kwargs):
+        pass
+
+    def log_metrics(self, metrics, step=None):
+        pass
+
+
+@pytest.mark.parametrize(
+    "logger",
+    [
+        "false",
+        "{class_path: CSVLogger, init_args: {save_dir: logs}}",
+        "{class_path: TensorBoardLogger, init_args: {save_dir: runs, name: null}}",
+        "{class_path: test_cli.NoFolder}",
+    ],
+)
+def test_every_run_has_its_own_folder_whatever_its_loggers_are(run, caplog, logger):
+    before = None
+    for number in (0, 1):
+        fit(run, f"--trainer.logger={logger}")
+        folder = max(Path("runs").glob("version_*/config.yaml"), key=lambda path: path.stat().st_mtime_ns).parent
+        assert folder != before
+        assert {path.name for path in (folder / "checkpoints").iterdir()} == {"best.ckpt", "last.ckpt"}
+        assert run("test", f"--trainer.logger={logger}", alone=True)[0] == 0
+        assert f"using {folder}/checkpoints/best.ckpt" in caplog.text
+        assert len(list(Path().glob("**/config.yaml"))) == number + 1
+        before = folder
+    # what a logger of the user's writes stands where it says
+    assert {path.name for path in Path().iterdir()} <= {"runs", "logs"}
+
+
+def test_what_is_tested_uses_up_no_run_and_writes_beside_its_checkpoint_alone(run):
+    fit(run)
+    before = set(Path().glob("**/*"))
+    assert run("validate")[0] == run("test")[0] == 0
+    assert run("test", "--ckpt_path=runs/version_0/checkpoints/last.ckpt")[0] == 0
+    beside = Path("runs/version_0/checkpoints")
+    assert set(Path().glob("**/*")) - before == {beside / "best.test.json", beside / "last.test.json"}
+    fit(run)
+    assert Path("runs/version_1").is_dir()
+
+
+def test_a_run_says_which_data_it_uses_and_where_it_writes(run, conll_files):
+    labels = "labels      O B-LOC I-LOC B-MISC I-MISC B-ORG I-ORG B-PER I-PER, scheme IOB2"
+    train, validation, test = (conll_files / f"{split}.conll" for split in ("train", "validation", "test"))
+    assert fit(run).splitlines()[:3] == [
+        f"data        train {train} (4 sentences), validation {validation} (2 sentences)",
+        labels,
+        "run         runs/version_0",
+    ]
+    assert run("validate")[1].splitlines()[:2] == [f"data        validation {validation} (2 sentences)", labels]
+    assert run("test")[1].splitlines()[:2] == [f"data        test {test} (2 sentences)", labels]
+
+
+def test_output_to_a_file_is_a_line_an_epoch_and_no_bar(run, caplog):
+    out = fit(run, "--trainer.enable_progress_bar=null")
+    lines = [re.sub(r"[01]\.\d{4}|[2-9]\.\d{4}", "N", line) for line in out.splitlines() if line.startswith("epoch ")]
+    assert [line.rpartition("  ")[0] for line in lines[:2]] == [
+        f"epoch {epoch}  step {epoch + 1}  train_loss N  val_loss N  val_f1 N" for epoch in (0, 1)
+    ]
+    assert "━━ " not in out
+    for chatter in ("litlogger", "Loading `train_dataloader`", "TPU", "stopped:"):
+        assert chatter not in caplog.text
+    assert run("test", "--trainer.enable_progress_bar=null")[0] == 0
+    bar = "{class_path: TQDMProgressBar}"
+    assert run("test", "--trainer.enable_progress_bar=null", f"--trainer.callbacks=[{bar}]")[0] == 0
+
+
+def test_tensorboard_shows_no_number_that_nobody_measured(run):
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    fit(run)
+    events = EventAccumulator("runs/version_0").Reload()
+    assert "val_f1" in events.Tags()["scalars"]
+    assert "hp_metric" not in events.Tags()["scalars"]
+
+
+def early_stopping(monitor):
+    return f"--trainer.callbacks={{class_path: EarlyStopping, init_args: {{monitor: {monitor}}}}}"
+
+
+@pytest.mark.parametrize("monitor", ["val_f1_GOD", "test_f1"])
+@pytest.mark.parametrize("more", [[], ["--trainer.num_sanity_val_steps=0"]])
+def test_a_monitor_that_nothing_logs_is_named_with_those_that_are(run, monitor, more):
+    message = error(run("fit", early_stopping(monitor), *more))
+    assert f"EarlyStopping: monitor={monitor} is not logged; give one of train_loss, val_accuracy, val_f1," in message
+    assert f"BestCheckpoint: monitor={monitor} is not logged" in error(run("fit", f"--checkpoint.monitor={monitor}"))
+
+
+def test_early_stopping_without_a_validation_is_refused(run):
+    message = "EarlyStopping: monitor=val_f1, but nothing is validated"
+    assert message in error(run("fit", early_stopping("val_f1"), without=["--data.validation_file"]))
+    assert message in error(run("fit", early_stopping("val_f1"), "--trainer.limit_val_batches=0"))
+    assert not Path("runs").exists()
+
+
+@pytest.mark.filterwarnings("ignore:Early stopping conditioned on metric `val_f1` which is not available")
+def test_a_run_that_ends_before_its_first_validation_is_not_lost_to_early_stopping(run):
+    steps = ["--trainer.max_steps=1", "--data.batch_size=1", "--trainer.num_sanity_val_steps=0"]
+    code, _, err = run("fit", early_stopping("val_f1"), *steps)
+    assert code == 0, err
+    assert Path("runs/version_0/checkpoints/last.ckpt").is_file()
+
+
+def test_early_stopping_stops(run):
+    # the score stays as it is: the third epoch is the last
+    stop = "--trainer.callbacks={class_path: EarlyStopping, init_args: {monitor: val_f1, mode: max, patience: 2}}"
+    code, out, err = run("fit", stop, "--trainer.max_epochs=9", "--model.learning_rate=0")
+    assert code == 0, err
+    assert len([line for line in out.splitlines() if line[:1].isdigit()]) == 3
+
+
+def test_a_path_that_a_checkpoint_recorded_is_told_from_one_that_was_given(run, conll_files, tmp_path, monkeypatch):
+    shutil.copytree(conll_files, "corpus")
+    files = [f"--data.{split}_file=corpus/{split}.conll" for split in ("train", "validation", "test")]
+    fit(run, *files)
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    path = tmp_path / "runs/version_0/checkpoints/best.ckpt"
+    message = error(run("test", f"--ckpt_path={path}", alone=True))
+    assert f"corpus/train.conll: no such file here; {path} records it" in message
+    assert "give --data.train_file, or start there" in message
+    monkeypatch.chdir(tmp_path)
+    shutil.rmtree("runs")
+    fit(run, "--data.dataset_name=corpus", *(f"--data.{split}_file=null" for split in ("train", "validation", "test")))
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    assert "corpus: no such file here; " in error(run("test", f"--ckpt_path={path}", alone=True))
+
+
+@pytest.mark.parametrize("kind", ["last", "best"])
+@pytest.mark.parametrize("limit", ["--trainer.max_epochs=2", "--trainer.max_steps=2"])
+def test_a_run_that_is_finished_says_so(run, kind, limit):
+    code, _, err = run("fit", limit, "--trainer.max_epochs=2", "--model.learning_rate=0.01")
+    assert code == 0, err
+    # the best one may be of the first epoch, after which there is something to do
+    shutil.copyfile("runs/version_0/checkpoints/last.ckpt", "runs/version_0/checkpoints/best.ckpt")
+    message = error(run("fit", f"--ckpt_path={kind}", limit))
+    assert f"runs/version_0/checkpoints/{kind}.ckpt: the run has done " in message
+    assert limit.split("=")[0] in message
+    assert not Path("runs/version_1").exists()
+
+
+def test_the_folder_of_a_run_is_taken_where_a_checkpoint_is(run, caplog, conll_files, capsys):
+    fit(run)
+    fit(run)
+    file = f"--data.predict_file={conll_files / 'test.conll'}"
+    for command, *args in (["validate"], ["test"], ["predict", file, "--prediction.output=out.conll"]):
+        code, _, err = run(command, *args, "--ckpt_path=runs/version_0", alone=True)
+        assert code == 0, err
+        assert "using runs/version_0/checkpoints/best.ckpt" in caplog.text
+        caplog.clear()
+    assert run("fit", "--ckpt_path=runs/version_0", "--trainer.max_epochs=3")[0] == 0
+    assert "using runs/version_0/checkpoints/last.ckpt" in caplog.text
+    capsys.readouterr()
+    assert program(["export", "--ckpt_path=runs/version_0"]) == 0
+    assert capsys.readouterr().out == "exported: runs/version_0/model\n"
+    Path("runs/version_0/checkpoints/best.ckpt").unlink()
+    caplog.clear()
+    assert run("test", "--ckpt_path=runs/version_0/checkpoints", alone=True)[0] == 0
+    assert "using runs/version_0/checkpoints/last.ckpt" in caplog.text
+    assert program(["export", "--ckpt_path=runs"]) == 1
+    assert "--ckpt_path=runs: no best.ckpt and no last.ckpt in this folder" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("args", "message"),
     [
@@ -294,16 +487,28 @@ def test_conllu_and_part_of_speech_run_the_same_way(run, tmp_path):
         (["--model.model_name_or_path=no/where"], r"--model.model_name_or_path=no/where: .*offline"),
         (["--trainer.max_epochs=-1"], r"--trainer.max_epochs"),
         (["--trainer.overfit_batches=1"], r"--trainer.overfit_batches .*limit_train_batches"),
+        (["--trainer.default_root_dir=s3://bucket"], r"--trainer.default_root_dir=s3://bucket: give a folder of this"),
+        (["--trainer.accumulate_grad_batches=0"], r"--trainer.accumulate_grad_batches=0: give a number from 1"),
+        (["--trainer.check_val_every_n_epoch=0"], r"--trainer.check_val_every_n_epoch=0: give a number from 1"),
+        (["--trainer.val_check_interval=9"], r"--trainer.val_check_interval=9: an epoch has 1 batches"),
+        (["--trainer.strategy=nonsense"], r"invalid strategy name: `strategy='nonsense'`"),
+        (["--trainer.logger={class_path: CometLogger}"], r"comet-ml.*pip install"),
+        (["--trainer.callbacks=test_cli.Unusable"], r"No module named 'nowhere'"),
+        (["--seed_everything=-1"], r"--seed_everything=-1: give a number from 0 to 4294967295"),
+        (["--ckpt_path=."], r"--ckpt_path=\.: no best.ckpt and no last.ckpt in this folder"),
+        (["--config=empty.ckpt"], r"--config=empty.ckpt: not a text file.*--ckpt_path"),
+        (["--config=conl"], r"--config=conl: no such file, and no config of the package: chunking, conll, pos"),
         (["--ckpt_path=nowhere.ckpt"], r"--ckpt_path=nowhere.ckpt: no such file"),
         (["--ckpt_path=best"], r"no checkpoint below runs"),
     ],
 )
 def test_wrong_input_gets_one_sentence_and_leaves_nothing(run, tmp_path, args, message):
     (tmp_path / "empty.conll").touch()
+    (tmp_path / "empty.ckpt").write_bytes(b"PK\x03\x04\x80")
     (tmp_path / "short.conll").write_text("Mira B-PER\nToll\n")
     replaced = [arg.split("=")[0] for arg in args]
     assert re.search(message, error(run("fit", *args, without=replaced)))
-    assert not list(Path().glob("**/*.ckpt"))
+    assert not list(Path().glob("runs/**/*.ckpt"))
 
 
 def test_no_network_for_a_dataset_says_what_works_offline(run):
@@ -335,14 +540,13 @@ def test_other_labels_than_those_of_the_checkpoint_are_an_error_with_both_lists(
 
 
 @pytest.mark.parametrize("form", ["--data={path}", "--data {path}", "--data={{eval_batch_size: 7}}"])
-def test_options_of_a_file_named_on_the_command_line_beat_the_checkpoint(run, tmp_path, form):
+def test_options_of_a_file_named_on_the_command_line_beat_the_checkpoint(run, arguments, tmp_path, form):
     fit(run)
     path = tmp_path / "data.yaml"
     path.write_text("eval_batch_size: 7")
     given = form.format(path=path)
     args = [given] if "{" in given else given.split(" ")
-    assert run("test", *args, alone=True)[0] == 0
-    assert yaml.safe_load(Path("runs/version_1/config.yaml").read_text())["data"]["eval_batch_size"] == 7
+    assert TokenClassificationCLI(arguments("test", *args, alone=True)).datamodule.eval_batch_size == 7
 
 
 def test_abbreviated_options_are_not_taken(run):
@@ -388,14 +592,6 @@ def test_a_fine_tuned_model_is_used_as_it_is_without_a_checkpoint(run, tmp_path,
     message = error(run("test", tuned, "--data.train_file=other.conll", "--data.test_file=other.conll", alone=True))
     assert "B-GOD" in message
     assert "label list O, B-LOC" in message
-
-
-def test_runs_that_start_together_have_folders_of_their_own(tmp_path):
-    from concurrent.futures import ThreadPoolExecutor
-
-    with ThreadPoolExecutor(8) as pool:
-        versions = list(pool.map(_new_version, [tmp_path / "runs"] * 24))
-    assert sorted(versions) == list(range(24))
 
 
 def test_a_resumed_run_has_its_seed_and_refuses_another(run):

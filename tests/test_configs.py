@@ -69,7 +69,7 @@ def test_a_config_runs_with_what_it_names_on_the_hub(config, hub, tiny_model, tm
     assert f"{words} words scored" in capsys.readouterr().out
 
 
-def test_the_commit_of_the_dataset_is_in_the_checkpoint(hub, tiny_model, tmp_path, monkeypatch):
+def test_the_commit_of_the_dataset_is_in_the_checkpoint(hub, tiny_model, tmp_path, monkeypatch, capsys):
     import torch
 
     serve(hub, tiny_model)
@@ -81,14 +81,16 @@ def test_the_commit_of_the_dataset_is_in_the_checkpoint(hub, tiny_model, tmp_pat
     assert checkpoint["TokenClassificationDataModule"]["dataset_commit"] == commit
     # the branch moves on; the checkpoint is tested on what it was trained on
     hub.add_repo("dataset", "lhoestq/conll2003", {"README.md": b"---\nlicense: other\n---\n"})
+    capsys.readouterr()
     assert main(["test", "--trainer.enable_progress_bar=false", "--trainer.accelerator=cpu"]) == 0
-    assert yaml.safe_load(Path("runs/version_1/config.yaml").read_text())["data"]["dataset_revision"] == commit
+    assert f"data        lhoestq/conll2003 at {commit}: test (2 sentences)\n" in capsys.readouterr().out
+    assert json.loads(Path("runs/version_0/checkpoints/best.test.json").read_text())["commit"] == commit
 
 
 def test_quickstart_runs_without_a_network(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     quiet = ["--trainer.enable_progress_bar=false", "--trainer.accelerator=cpu"]
-    assert main(["fit", f"--config={ROOT / 'configs/quickstart.yaml'}", "--trainer.max_steps=3", *quiet]) == 0
+    assert main(["fit", "--config=quickstart", "--trainer.max_steps=3", *quiet]) == 0
     assert "Tarina" in capsys.readouterr().out
 
 

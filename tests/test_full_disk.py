@@ -14,7 +14,7 @@ import pytest
 from ner_lightning.cli import main
 from ner_lightning.errors import InputError
 from ner_lightning.files import naming, replacing
-from ner_lightning.loggers import CSVLogger, TensorBoardLogger
+from ner_lightning.loggers import CSVLog, TensorBoardLog
 
 
 @contextmanager
@@ -65,7 +65,7 @@ def test_a_log_that_has_no_room_ends_fit_in_a_sentence(fit):
 
 
 def test_the_csv_log_names_its_file_and_what_is_kept(tmp_path):
-    logger = CSVLogger(tmp_path, "", 0)
+    logger = CSVLog(tmp_path, "", 0)
     for step in range(50):
         logger.log_metrics({"loss": 1.0}, step)
     (tmp_path / "version_0" / "checkpoints").mkdir(parents=True)
@@ -79,7 +79,7 @@ def test_the_csv_log_names_its_file_and_what_is_kept(tmp_path):
 
 @pytest.mark.filterwarnings("error::pytest.PytestUnhandledThreadExceptionWarning")
 def test_the_thread_of_tensorboard_leaves_its_error_to_the_next_write(tmp_path, capfd):
-    logger = TensorBoardLogger(tmp_path, "", 0)
+    logger = TensorBoardLog(tmp_path, "", 0)
     logger.log_metrics({"loss": 1.0}, 0)
     message = r"events\.out\.tfevents.*: cannot be written: File too large; no checkpoint was saved before"
     with room(100), pytest.raises(InputError, match=message):
@@ -90,7 +90,7 @@ def test_the_thread_of_tensorboard_leaves_its_error_to_the_next_write(tmp_path, 
 
 
 def test_a_number_that_tensorboard_cannot_log_is_said_as_before(tmp_path):
-    logger = TensorBoardLogger(tmp_path, "", 0)
+    logger = TensorBoardLog(tmp_path, "", 0)
     with pytest.raises(ValueError, match="you tried to log"):
         logger.log_metrics({"loss": object()}, 0)
     logger.finalize("success")

@@ -504,11 +504,16 @@ def test_weights_that_are_not_finite_are_not_pushed(served, fit, tmp_path):
     assert all(tensor.isfinite().all() for tensor in at_head(fake, tmp_path).values())
 
 
-def test_a_folder_that_cannot_be_written_to_is_told_at_the_start(fit, tmp_path, capsys):
-    (tmp_path / "runs").mkdir()
-    (tmp_path / "runs/hub").write_text("a file stands where the folder should be")
-    assert fit(*pushing(), "--trainer.logger=false") == 1
-    assert "error: PushToHub: runs/hub cannot be written to: File exists" in capsys.readouterr().err
+class InTheWay(Callback):
+    """Put a file where the outbox of the run should be."""
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        (Path(trainer.log_dir) / "hub").touch()
+
+
+def test_a_folder_that_cannot_be_written_to_is_told_at_the_start(fit, capsys):
+    assert fit(*pushing(), f"--trainer.callbacks+={__name__}.InTheWay", "--trainer.logger=false") == 1
+    assert "error: PushToHub: runs/version_0/hub cannot be written to: File exists" in capsys.readouterr().err
 
 
 @pytest.fixture

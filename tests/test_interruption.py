@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
-from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 from torch.utils.data import DataLoader
 
@@ -130,6 +130,24 @@ def test_the_signals_of_slurm_are_left_to_lightning(tmp_path, monkeypatch):
     fit(trainer_of(tmp_path, plugins=[SLURMEnvironment(auto_requeue=True)]), look)
     ours = {number for number, handler in seen.items() if isinstance(getattr(handler, "__self__", None), Interruption)}
     assert ours == {signal.SIGINT, signal.SIGHUP}
+
+
+class FailsAtTheEnd(Callback):
+    """As a logger on a full disk does."""
+
+    def on_fit_end(self, *_):
+        """Fail."""
+        raise ValueError
+
+
+def test_a_run_that_fails_at_its_end_leaves_no_handler_behind(tmp_path):
+    before = {number: signal.getsignal(number) for number in SIGNALS}
+    with pytest.raises(ValueError, match=r"^$"):
+        fit(trainer_of(tmp_path, FailsAtTheEnd()), Counting(lambda: None, training=1))
+    left = {number: signal.getsignal(number) for number in SIGNALS}
+    assert not [n for n, handler in left.items() if isinstance(getattr(handler, "__self__", None), Interruption)]
+    for number, handler in before.items():
+        signal.signal(number, handler)
 
 
 def interrupt(*args, **options):

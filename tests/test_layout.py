@@ -10,7 +10,7 @@ PACKAGE = ROOT / "ner_lightning"
 FLOORS = [
     ["__main__"],
     ["cli"],
-    ["hub"],
+    ["hub", "trainer"],
     ["export"],
     ["loggers", "options", "prediction", "reports", "scores"],
     ["interruption"],
@@ -21,7 +21,7 @@ FLOORS = [
     ["predict_file", "sources"],
     ["push"],
     ["conll", "outbox", "parts", "tags", "quickstart", "words"],
-    ["files"],
+    ["config_files", "files"],
     ["__init__"],
     ["errors", "version"],
 ]

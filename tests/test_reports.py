@@ -8,13 +8,13 @@ from types import SimpleNamespace
 import pytest
 import torch
 from lightning.pytorch import Callback, Trainer
-from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.callbacks import ModelCheckpoint, ProgressBar
 
 from ner_lightning.checkpoints import LastCheckpoint
 from ner_lightning.data import TokenClassificationDataModule
 from ner_lightning.metrics import EntityScore
 from ner_lightning.model import TokenClassificationModule
-from ner_lightning.reports import RunSummary, ScoreTable, batch_text, description_text, score_table, table
+from ner_lightning.reports import RunSummary, ScoreTable, batch_text, corpus_text, description_text, score_table, table
 
 LABELS = ["O", "B-LOC", "I-LOC", "B-MISC", "I-MISC", "B-ORG", "I-ORG", "B-PER", "I-PER"]
 
@@ -41,8 +41,8 @@ def model(tiny_model):
 
 
 def trainer(folder, *callbacks, **options):
-    quiet = {"logger": False, "enable_progress_bar": False, "enable_model_summary": False}
-    return Trainer(accelerator="cpu", default_root_dir=folder, callbacks=list(callbacks), **quiet, **options)
+    quiet = {"logger": False, "enable_progress_bar": False, "enable_model_summary": False, **options}
+    return Trainer(accelerator="cpu", default_root_dir=folder, callbacks=list(callbacks), **quiet)
 
 
 def scores_of(gold, predicted, labels):
@@ -156,6 +156,58 @@ def test_without_checkpoints_there_is_no_next_command(fit):
     assert "best        val_f1" in out
 
 
+class Reader(Callback):
+    """What was printed before each epoch began."""
+
+    def __init__(self, capsys):
+        self.capsys, self.read = capsys, []
+
+    def on_train_epoch_start(self, trainer, pl_module):
+        self.read.append(self.capsys.readouterr().out)
+
+
+def test_each_epoch_is_a_line_at_once_with_the_mean_loss_of_its_steps(fit, make_data, capsys):
+    losses = []
+
+    class Losses(Callback):
+        def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx):
+            losses.append(float(trainer.callback_metrics["train_loss"]))
+
+    reader = Reader(capsys)
+    fit(reader, Losses(), data=make_data(batch_size=2), max_epochs=2, accumulate_grad_batches=2)
+    assert reader.read[0] == ""
+    assert re.fullmatch(
+        rf"epoch 0  step 1  train_loss {sum(losses[:2]) / 2:.4f}  val_loss \d\.\d{{4}}  val_f1 \d\.\d{{4}}  0:\d\d\n",
+        reader.read[1],
+    )
+
+
+def test_each_validation_is_a_line_and_so_are_steps_that_none_follows(fit, make_data):
+    options = {"data": make_data(batch_size=1), "enable_checkpointing": False}
+    validated = fit(max_epochs=1, val_check_interval=2, **options)[0].splitlines()
+    assert [line.split("  ")[1] for line in validated if line.startswith("epoch 0  ")] == ["step 2", "step 4"]
+    alone = fit(max_steps=3, **options)[0].splitlines()
+    assert re.fullmatch(r"epoch 0  step 3  train_loss \d\.\d{4}  0:\d\d", alone[0])
+
+
+def test_where_there_is_a_progress_bar_it_ends_before_the_summary_and_there_are_no_lines(fit):
+    class Bar(ProgressBar):
+        def teardown(self, trainer, pl_module, stage):
+            print("bar ends")
+
+    out, _, _ = fit(Bar(), max_epochs=1, enable_progress_bar=True)
+    assert "train_loss" not in out
+    assert out.index("bar ends") < out.index("val_precision")
+
+
+def test_many_labels_are_counted(make_data):
+    types = "LOC MISC ORG PER W X Y".split()
+    data = make_data(labels=["O", *(f"{prefix}-{name}" for name in types for prefix in "BI")])
+    assert corpus_text(data, ["test"]).splitlines()[-1] == (
+        "labels      O B-LOC I-LOC B-MISC I-MISC B-ORG I-ORG B-PER I-PER B-W I-W B-X ... (15 in all), scheme IOB2"
+    )
+
+
 @pytest.fixture
 def clock(monkeypatch):
     """A clock that is one second later each time that it is looked at."""
@@ -175,9 +227,9 @@ def test_the_speed_counts_each_word_and_sentence_of_training_once(fit, make_data
 @pytest.mark.usefixtures("clock")
 def test_the_clock_of_training_stands_still_in_validation(fit):
     out, _, _ = fit(max_epochs=1, enable_checkpointing=False, num_sanity_val_steps=0)
-    # it is looked at when fit, its epoch and validation begin and end: of five seconds, one is before validation and
-    # one after it
-    assert "time        0:05, 0:02 of it training\n" in out
+    # it is looked at when fit, its epoch and validation begin and end, and for the line of the epoch: of six seconds,
+    # one is before validation and one after it
+    assert "time        0:06, 0:02 of it training\n" in out
 
 
 def test_a_try_run_is_summed_up_too(fit):

@@ -1,0 +1,170 @@
+"""The Trainer of the command line: one folder for all that a run writes, and one world of processes.
+
+It knows nothing of how options are parsed.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from lightning.fabric.plugins.environments.torchelastic import TorchElasticEnvironment
+from lightning.pytorch import Callback, LightningModule
+from lightning.pytorch import Trainer as LightningTrainer
+from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
+from lightning.pytorch.cli import SaveConfigCallback
+from lightning_utilities.core.rank_zero import rank_zero_only
+
+from ner_lightning.data import TokenClassificationDataModule
+from ner_lightning.errors import InputError
+from ner_lightning.loggers import CSVLog, TensorBoardLog
+from ner_lightning.model import TokenClassificationModule
+from ner_lightning.reports import batch_text, description_text
+
+
+class Trainer(LightningTrainer):
+    """The Trainer of Lightning: devices, precision, epochs, logging."""
+
+    run_dir: Path | None = None  # for all that a run writes, whatever its loggers are
+
+    @property
+    def log_dir(self) -> str | None:
+        """The folder of the run; to be asked for in all processes, which agree on it."""
+        return super().log_dir if self.run_dir is None else self.strategy.broadcast(str(self.run_dir))
+
+    def start_run(self, root: str | Path, *, log: bool) -> None:
+        """Make a folder for a new run, and let everything go there.
+
+        Args:
+            root: The folder in which runs are kept.
+            log: Keep a CSV and a TensorBoard log there.
+        """
+        version = _new_version(Path(root))
+        self.run_dir = Path(root) / f"version_{version}"
+        for callback in self.checkpoint_callbacks:
+            if isinstance(callback, ModelCheckpoint) and callback.dirpath is None:
+                callback.dirpath = str(self.run_dir / "checkpoints")
+        if log:
+            self.loggers = [CSVLog(root, "", version), TensorBoardLog(str(root), "", version)]
+
+    def inspect(self, model: TokenClassificationModule, datamodule: TokenClassificationDataModule) -> None:
+        """Show the device, the corpus, the alignment of its first sentence and one batch, without training.
+
+        Args:
+            model: Not used.
+            datamodule: The data to show.
+        """
+        device = self.strategy.root_device
+        print(f"\ndevice          {device}, precision {self.precision}\n{description_text(datamodule.describe())}")
+        batch = next(iter(datamodule.loader(next(iter(datamodule.corpus.splits)))))
+        tokens = datamodule.encoder.tokenizer.convert_ids_to_tokens(batch["input_ids"][0].tolist())
+        print(f"\n{batch_text(batch, tokens, datamodule.labels)}")
+
+
+class CheckMonitors(Callback):
+    """At the end of the first validation, be it the trial before training, refuse a monitor that nothing logs."""
+
+    def on_fit_start(self, trainer: LightningTrainer, pl_module: LightningModule) -> None:
+        """Let EarlyStopping wait for the first validation; a run that ends before it is not to fail then."""
+        for callback in trainer.early_stopping_callbacks:
+            callback.strict = callback.strict and not _is_known(callback.monitor, pl_module)
+
+    def on_validation_end(self, trainer: LightningTrainer, pl_module: LightningModule) -> None:
+        """Look for the numbers that EarlyStopping and checkpoints wait for."""
+        logged = {*trainer.callback_metrics, "train_loss"}
+        for callback in (*trainer.early_stopping_callbacks, *trainer.checkpoint_callbacks):
+            if not isinstance(callback, (EarlyStopping, ModelCheckpoint)) or callback.monitor in (None, *logged):
+                continue
+            if _is_known(str(callback.monitor), pl_module):
+                overall = sorted(name for name in logged if name.count("_") == 1)
+                raise InputError(
+                    f"{type(callback).__name__}: monitor={callback.monitor} is not logged; give one of "
+                    f"{', '.join(overall)}, or one of a type, such as val_f1_PER"
+                )
+
+
+def _is_known(monitor: str, pl_module: LightningModule) -> bool:
+    """Whether a validation logs it or nothing does; a subclass may log other numbers while it trains."""
+    return type(pl_module) is TokenClassificationModule or monitor.startswith("val_")
+
+
+class SaveConfig(SaveConfigCallback):
+    """Save the config with the command that it came from as its first line."""
+
+    def __init__(self, *args: Any, command: str, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.command = command
+
+    def on_save_checkpoint(
+        self, trainer: LightningTrainer, pl_module: LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        """Record the whole configuration in the checkpoint, so that a resumed run needs no config file."""
+        checkpoint["config"] = self.parser.dump(self.config, skip_none=False)
+
+    def setup(self, trainer: LightningTrainer, pl_module: LightningModule, stage: str) -> None:
+        """Save the config, and put the command above it."""
+        if self.already_saved:
+            return
+        super().setup(trainer, pl_module, stage)
+        path = Path(trainer.log_dir or "") / self.config_filename  # asked for in all processes, which agree on it
+        if trainer.is_global_zero:
+            command = self.command.replace("\n", "\n# ")  # an argument of several lines stays a comment
+            path.write_text(f"# {command}\n{path.read_text(encoding='utf-8')}", encoding="utf-8")
+
+
+def launched_processes(*, devices: Any, num_nodes: int) -> dict[str, int]:
+    """Options that make one world of the processes that torchrun has started; else each would train alone.
+
+    Args:
+        devices: As it was given, or `auto`.
+        num_nodes: As it was given, or 1.
+
+    Raises:
+        InputError: What was given contradicts torchrun.
+    """
+    if not TorchElasticEnvironment.detect():
+        return {}
+    processes = int(os.environ["LOCAL_WORLD_SIZE"])
+    launched = {"devices": processes, "num_nodes": int(os.environ["WORLD_SIZE"]) // processes}
+    for name, given, untold in (("devices", devices, "auto"), ("num_nodes", num_nodes, 1)):
+        count = len(given) if isinstance(given, list) else given
+        if given != untold and str(count) != str(launched[name]):
+            raise InputError(
+                f"--trainer.{name}={given}, but torchrun has started {processes} processes on each of "
+                f"{launched['num_nodes']} nodes: leave it out, or give --trainer.{name}={launched[name]}"
+            )
+    return launched
+
+
+def refuse_to_wait_for_scores(callbacks: Iterable[Callback]) -> None:
+    """Refuse early stopping where nothing is validated.
+
+    Args:
+        callbacks: Those of a run without validation.
+
+    Raises:
+        InputError: One waits for a score of validation.
+    """
+    for callback in callbacks:
+        if isinstance(callback, EarlyStopping) and callback.monitor.startswith("val_"):
+            raise InputError(
+                f"EarlyStopping: monitor={callback.monitor}, but nothing is validated: give --data.validation_file and "
+                "no --trainer.limit_val_batches=0, or leave EarlyStopping out"
+            )
+
+
+def _new_version(root: Path) -> int:
+    """The number of a new run, whose folder is made at once: two runs that start together must not share one."""
+    taken = [path.name.removeprefix("version_") for path in root.glob("version_*")]
+    version = max((int(number) for number in taken if number.isdigit()), default=-1) + 1
+    if rank_zero_only.rank != 0:  # type: ignore[attr-defined]
+        return version  # never written to: all processes follow the first one
+    while True:
+        try:
+            (root / f"version_{version}").mkdir(parents=True)
+        except FileExistsError:
+            version += 1
+        else:
+            return version

@@ -1,0 +1,87 @@
+"""Folders of runs and the processes of a launcher; the rest of the Trainer is tested through the command line."""
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from ner_lightning.errors import InputError
+from ner_lightning.trainer import _new_version, launched_processes
+
+ROOT = Path(__file__).parents[1]
+
+
+def test_runs_that_start_together_have_folders_of_their_own(tmp_path):
+    from concurrent.futures import ThreadPoolExecutor
+
+    with ThreadPoolExecutor(8) as pool:
+        versions = list(pool.map(_new_version, [tmp_path / "runs"] * 24))
+    assert sorted(versions) == list(range(24))
+
+
+@pytest.fixture
+def launched(monkeypatch):
+    """What torchrun tells the second of two nodes with four processes each."""
+    for name, value in {"TORCHELASTIC_RUN_ID": "none", "WORLD_SIZE": "8", "LOCAL_WORLD_SIZE": "4"}.items():
+        monkeypatch.setenv(name, value)
+
+
+@pytest.mark.usefixtures("launched")
+@pytest.mark.parametrize(
+    "given", [{"devices": "auto", "num_nodes": 1}, {"devices": 4, "num_nodes": 2}, {"devices": [0, 1, 2, 3]}]
+)
+def test_the_processes_of_torchrun_are_one_world(given):
+    assert launched_processes(**{"num_nodes": 1, **given}) == {"devices": 4, "num_nodes": 2}
+
+
+@pytest.mark.usefixtures("launched")
+def test_what_contradicts_torchrun_is_refused_with_the_option_to_give():
+    told = "torchrun has started 4 processes on each of 2 nodes: leave it out, or give"
+    with pytest.raises(InputError, match=f"^--trainer.devices=2, but {told} --trainer.devices=4$"):
+        launched_processes(devices=2, num_nodes=1)
+    with pytest.raises(InputError, match=f"^--trainer.num_nodes=3, but {told} --trainer.num_nodes=2$"):
+        launched_processes(devices="auto", num_nodes=3)
+
+
+def test_without_a_launcher_nothing_is_changed(monkeypatch):
+    monkeypatch.delenv("TORCHELASTIC_RUN_ID", raising=False)
+    assert launched_processes(devices=2, num_nodes=1) == {}
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("more", [[], ["--trainer.logger=false"]])
+def test_torchrun_trains_one_model_in_one_folder(conll_files, tiny_model, tmp_path, more):
+    files = [f"--data.{split}_file={conll_files / split}.conll" for split in ("train", "validation", "test")]
+    options = [f"--model.model_name_or_path={tiny_model}", "--trainer.accelerator=cpu", "--trainer.max_epochs=1"]
+
+    launcher = "-m torch.distributed.run --nproc_per_node=2 --standalone"
+
+    def torchrun(command, *args):
+        return subprocess.run(
+            [sys.executable, *launcher.split(), "-m", "ner_lightning", command, *args],
+            cwd=tmp_path,
+            env={**os.environ, "PYTHONPATH": str(ROOT)},
+            capture_output=True,
+            text=True,
+        )
+
+    done = torchrun("fit", *files, *options, "--data.batch_size=1", *more)
+    assert done.returncode == 0, done.stderr
+    assert [path.name for path in (tmp_path / "runs").iterdir()] == ["version_0"]
+    assert len(list(tmp_path.glob("**/*.ckpt"))) == 2
+    # four sentences are two steps of two processes
+    assert len(re.findall("^epoch 0  step 2  .*val_f1", done.stdout, re.MULTILINE)) == 1
+    assert "in training on 2 x cpu" in done.stdout
+    if more:
+        return
+    done = torchrun("test", "--trainer.accelerator=cpu")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("11 words scored") == 1
+    assert [path.name for path in (tmp_path / "runs").iterdir()] == ["version_0"]
+    done = torchrun("test", "--trainer.accelerator=cpu", "--trainer.devices=1")
+    assert done.returncode != 0
+    assert "error: --trainer.devices=1, but torchrun has started 2 processes" in done.stderr
