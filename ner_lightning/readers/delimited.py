@@ -54,7 +54,7 @@ def unpack(place: str, column: str, cell: str) -> Any:
         value = ast.literal_eval(cell)
     if isinstance(value, list) and repr(value) == cell:  # Python would join 'a' 'b', as numpy prints an array
         return value
-    if cell.startswith(("['", '["', "[{")):
+    if cell.startswith(("['", '["', "[{")) and cell.endswith("]"):
         raise InputError(
             f"{place}: expected a list in {column} as JSON or Python writes it, found {clip(cell)}; arrays of numpy "
             "are written by .tolist()"
