@@ -1,5 +1,6 @@
 """CoNLL columns and CoNLL-U, with or without tags; lines that begin with a prefix are comments."""
 
+import codecs
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -58,7 +59,16 @@ def read_lines(path: Path, *, name: str, options: ReadOptions, conllu: bool) -> 
         raise InputError("comment_prefix: expected how comments begin, such as '# ', found nothing")
     with open_to_read(path) as file:
         if options.comment_prefix is None:
-            yield from conll.parse_lines(file, name=name, conllu=conllu)
+            may_be_comment = file.readline().removeprefix(codecs.BOM_UTF8).startswith(b"#") and not conllu
+            file.seek(0)
+            try:
+                yield from conll.parse_lines(file, name=name, conllu=conllu)
+            except InputError as error:
+                if may_be_comment:
+                    raise InputError(
+                        f"{error}; if lines that begin with # are comments, give comment_prefix=#"
+                    ) from error
+                raise
             return
         prefix = options.comment_prefix.encode()
         comment: bytes | None = None
@@ -66,7 +76,7 @@ def read_lines(path: Path, *, name: str, options: ReadOptions, conllu: bool) -> 
         def without_comments() -> Iterator[bytes]:
             nonlocal comment
             for raw in file:
-                comment = raw if raw.removeprefix(b"\xef\xbb\xbf").startswith(prefix) else None
+                comment = raw if raw.removeprefix(codecs.BOM_UTF8).startswith(prefix) else None
                 yield raw if comment is None else b""
 
         # each line is given back before the next is asked for
