@@ -1,12 +1,9 @@
-"""The words of plain text, made of the sub-words that a tokenizer found in it.
-
-Works on characters and their positions; what a sub-word is, and of tokenizers, models and labels, it knows nothing.
-"""
+"""The words of plain text and where they stand in it. Uses characters and their offsets only."""
 
 import unicodedata
 from collections.abc import Sequence
 from functools import lru_cache
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 
 class Span(NamedTuple):
@@ -14,6 +11,37 @@ class Span(NamedTuple):
 
     start: int
     end: int
+
+
+def split_words(text: str) -> list[Span]:
+    """Split a text by the rule of BERT's tokenizers, without a tokenizer.
+
+    Words stand between white space; punctuation marks and Chinese characters are words of their own. Characters that
+    BERT drops (control characters, U+FFFD) part nothing: they stay inside a word, but none begins or ends with one.
+
+    Args:
+        text: The text.
+
+    >>> [text[start:end] for text in ["Mira's U.S. visit"] for start, end in split_words(text)]
+    ['Mira', "'", 's', 'U', '.', 'S', '.', 'visit']
+    """
+    spans = []
+    start = end = -1  # of the word that is read; -1 for none
+    for place, character in enumerate(text):
+        kind = _kind(character)
+        if kind == "inside":
+            end = place + 1
+            if start < 0:
+                start = place
+        elif kind != "dropped":
+            if start >= 0:
+                spans.append(Span(start, end))
+                start = -1
+            if kind == "alone":
+                spans.append(Span(place, place + 1))
+    if start >= 0:
+        spans.append(Span(start, end))
+    return spans
 
 
 def find_words(
@@ -96,3 +124,13 @@ def _stands_alone(character: str) -> bool:
         or unicodedata.category(character).startswith("P")
         or any(first <= ord(character) <= last for first, last in _CHINESE)
     )
+
+
+@lru_cache(maxsize=4096)
+def _kind(character: str) -> Literal["space", "alone", "dropped", "inside"]:
+    if _is_space(character):
+        return "space"
+    if _stands_alone(character):
+        return "alone"
+    dropped = character == "\ufffd" or unicodedata.category(character) in ("Cc", "Cf", "Co", "Cs")
+    return "dropped" if dropped else "inside"

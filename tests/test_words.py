@@ -1,12 +1,13 @@
 """The words of plain text: those of BERT's tokenizers themselves, and the same rule for all others."""
 
+import unicodedata
 from itertools import groupby, pairwise
 
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from ner_lightning.words import Span, find_words
+from ner_lightning.words import Span, find_words, split_words
 
 # letters, digits, marks, symbols, Chinese, white space of several kinds, and what BERT drops
 ALPHABET = "abZ9éß€½한אб中國々ー😀.,'-_&…“。\u0301 \t\n\r\u00a0\u2028\u3000\u200b\x07\x0b"
@@ -19,8 +20,6 @@ texts = st.text(ALPHABET, max_size=20) | st.text(
 
 def word_piece(*, lowercase):
     """BERT's tokenizer with a piece for each character of the alphabet."""
-    import unicodedata
-
     from tokenizers import Tokenizer, models, normalizers, pre_tokenizers
     from transformers import BertTokenizerFast
 
@@ -122,3 +121,39 @@ def test_a_word_is_where_it_stands_in_the_text():
         [Span(1, 2), Span(2, 6), Span(6, 7)],
         [0, 1, 1, 2],
     )
+
+
+# without a tokenizer
+
+
+def known(character):
+    """BERT's tokenizer has tables of Unicode 8: take what has been in the same class since before and after it."""
+    old, new = unicodedata.ucd_3_2_0.category(character), unicodedata.category(character)
+    return old[0] == new[0] and (old != "Cn" or "\U0002a6e0" <= character <= "\U0002b81f")
+
+
+any_text = st.text(ALPHABET, max_size=30) | st.text(st.characters(codec="utf-8").filter(known), max_size=12)
+
+
+@quick
+@given(text=any_text)
+@example("a\u200bb \u200b. \u200b \u200ba\u200b \ufffd\x00 \ue000x \x0b\x85\u2028")
+@example("\u0301 e\u0301 \U0002a6d0\U0002b740x \uff01\u3000")
+def test_without_a_tokenizer_they_are_those_of_bert(tokenizers, text):
+    tokenizer = tokenizers[False].backend_tokenizer
+    expected = tokenizer.pre_tokenizer.pre_tokenize_str(tokenizer.normalizer.normalize_str(text))
+    spans = split_words(text)
+    kept = {c: tokenizer.normalizer.normalize_str(c).strip() for c in text}
+    assert ["".join(kept[c] for c in text[start:end]) for start, end in spans] == [word for word, _ in expected]
+    assert all(kept[text[start]] and kept[text[end - 1]] for start, end in spans)
+
+
+@quick
+@given(text=st.text(ALPHABET, max_size=20))
+def test_with_and_without_a_tokenizer_they_stand_in_the_same_places(tokenizers, text):
+    assert split_words(text) == found(tokenizers[False], text)[1]
+
+
+def test_a_word_is_never_of_dropped_characters_alone():
+    assert split_words("\u200b a\u200bb\u200b, \x07\ufffd") == [Span(2, 5), Span(6, 7)]
+    assert split_words("") == split_words(" \n\u3000") == []
