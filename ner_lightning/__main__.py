@@ -64,6 +64,7 @@ def _push(args: list[str]) -> int:
         action=argparse.BooleanOptionalAction,
         help="make a private repository (default: as the account says)",
     )
+    parser.add_argument("--trust_remote_code", action="store_true", help="run the code that comes with the model")
     parser.add_argument("--check", action="store_true", help="first make the repository, and prove the right to write")
     parser.add_argument("--timeout", type=float, default=3600.0, help="seconds after which to give up (default: 3600)")
     parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
@@ -87,7 +88,8 @@ def _push(args: list[str]) -> int:
         if options.repo_id is not None:
             destination = Destination(options.repo_id, options.revision, options.private)
             if not options.check:
-                _stage(outbox, replace(destination, repo_id=full_id(options.repo_id)))
+                destination_there = replace(destination, repo_id=full_id(options.repo_id))
+                _stage(outbox, destination_there, trust_remote_code=options.trust_remote_code)
         # each line at once: a process that is killed keeps none for later
         done = push(options.run_dir, check=destination if options.check else None, say=partial(print, flush=True))
         return 0 if done else 1
@@ -95,13 +97,13 @@ def _push(args: list[str]) -> int:
         timer.cancel()
 
 
-def _stage(outbox: Outbox, destination: Destination) -> None:
+def _stage(outbox: Outbox, destination: Destination, *, trust_remote_code: bool) -> None:
     """Stage the best model of a run, unless one waits already."""
     waiting = outbox.waiting()
     if not waiting:
         from ner_lightning.export import stage_best
 
-        stage_best(outbox, destination)
+        stage_best(outbox, destination, trust_remote_code=trust_remote_code)
     elif (theirs := waiting[-1].destination.repo_id) not in (destination.repo_id, destination.repo_id.split("/")[-1]):
         raise InputError(f"{outbox.run_dir}: a model waits for {theirs}; send it first, without --repo_id")
 

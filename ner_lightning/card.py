@@ -67,6 +67,8 @@ def model_card(
     license: str | None,
     widget_examples: Sequence[str] | None,
     versions: dict[str, str],
+    marks_subwords: bool = True,
+    needs_spaces: bool = False,
 ) -> str:
     """Write the README.md of a model.
 
@@ -88,6 +90,9 @@ def model_card(
         license: Identifier of the licence, such as `apache-2.0`.
         widget_examples: Sentences to try the model on; by default invented ones, never some of the corpus.
         versions: Libraries and their versions.
+        marks_subwords: Whether the tokenizer marks the further sub-words of a word (`##`), so that a pipeline knows
+            the words of any text; of another one it is given text in which spaces part them.
+        needs_spaces: Whether the space before a word may be a sub-word of its own, which is not scored.
     """
     from huggingface_hub import ModelCardData
 
@@ -119,7 +124,9 @@ def model_card(
         _how_scored(labels, score_mode) if scored else "This model has not been scored.",
         *(_score_table(split) for split in scored),
         "## Use",
-        _use(labels, repo_id, examples[0], label_all_tokens),
+        _use(labels, repo_id, examples[0], label_all_tokens)
+        if marks_subwords
+        else _use_words(repo_id, examples[0], label_all_tokens, needs_spaces),
         "## How it was trained",
         _training(global_step, epoch, label_all_tokens, max_seq_length),
     ]
@@ -214,22 +221,51 @@ tagger = pipeline("token-classification", model={json.dumps(repo_id or ".")}, ag
 for found in tagger({json.dumps(example, ensure_ascii=False)}):
     print(found["entity_group"], found["word"], found["start"], found["end"])"""
     text = "" if repo_id else "In the folder of this file:\n\n"
-    others, instead = (
-        ("were trained too, so `simple` finds nearly the same", "`simple` is the better choice")
+    others = (
+        "were trained too, so `simple` finds nearly the same"
         if label_all_tokens
-        else ("were not trained, so `simple` mislabels them", "put spaces around punctuation")
+        else "were not trained, so `simple` mislabels them"
     )
-    # that warning comes with a vocabulary that does not mark sub-words within a word (RoBERTa's, XLM-R's)
     text += (
         f"{_fenced(code, 'python')}\n\n`first` gives a word the label of its first sub-word, which is what is scored; "
-        f"the others {others}. Where the pipeline warns that the tokenizer does not support real words, `first` takes "
-        f"a name and the full stop behind it as one word: {instead} there."
+        f"the others {others}."
     )
     if not is_entity_scheme(labels):
         text += " Neighbouring words of one label come as one entry"
         text += ", and of a label its part behind the first hyphen" if any("-" in label for label in labels) else ""
         text += '; `aggregation_strategy="none"` shows every sub-word with its whole label.'
     return text
+
+
+def _use_words(repo_id: str | None, example: str, label_all_tokens: bool, needs_spaces: bool) -> str:
+    """For a tokenizer that does not say where words begin (RoBERTa's, XLM-R's, Llama's)."""
+    words = re.sub(r"([^\w\s])", r" \1 ", example).split()
+    read = ['labels.setdefault(text.count(" ", 0, token["end"]), token["entity"])']
+    if needs_spaces:
+        read = ['if text[token["start"] : token["end"]].strip():', f"    {read[0]}"]
+    lines = "\n    ".join(read)
+    code = f"""\
+from transformers import pipeline
+
+tagger = pipeline("token-classification", model={json.dumps(repo_id or ".")}, ignore_labels=[])
+text = {json.dumps(" ".join(words), ensure_ascii=False)}  # a space between words
+labels = {{}}  # of each word that of its first sub-word
+for token in tagger(text):
+    {lines}
+for number, word in enumerate(text.split(" ")):
+    print(word, labels.get(number))"""
+    others = (
+        '`aggregation_strategy="simple"` reads all of them, which were trained too, and finds nearly the same'
+        if label_all_tokens
+        else 'the others were not trained, so `aggregation_strategy="simple"` mislabels them'
+    )
+    return (
+        ("" if repo_id else "In the folder of this file:\n\n")
+        + f"{_fenced(code, 'python')}\n\nThis gives a word the label of its first sub-word, which is what is scored; "
+        f"{others}. The tokenizer does not mark where words begin: in text without spaces around punctuation `first` "
+        "takes a name and the full stop behind it as one word. `python -m ner_lightning predict` finds the words of "
+        "any text."
+    )
 
 
 def _training(global_step: int, epoch: int, label_all_tokens: bool, max_seq_length: int | None) -> str:

@@ -142,6 +142,7 @@ class TokenClassificationCLI(LightningCLI):
         parser.add_lightning_class_args(BestCheckpoint, "checkpoint")
         parser.link_arguments("model.model_name_or_path", "data.model_name_or_path")
         parser.link_arguments("model.model_revision", "data.model_revision")
+        parser.link_arguments("model.trust_remote_code", "data.trust_remote_code")
         parser.link_arguments("data.labels", "model.labels", apply_on="instantiate")
         parser.add_argument("--debug", action="store_true", help="Show the traceback of an error.")
 
@@ -199,6 +200,7 @@ class TokenClassificationCLI(LightningCLI):
         """Parse again with what the checkpoint records as defaults; LightningCLI would put it over the command line."""
         subcommand = self.config["subcommand"]
         config = self.config[subcommand]
+        self._refuse_trust_by_a_file(config)
         if subcommand == "inspect":
             config["model"]["pretrained"] = False  # nothing is run: no weights are needed
             return
@@ -231,6 +233,14 @@ class TokenClassificationCLI(LightningCLI):
         self.config = parsed
         return found or None
 
+    def _refuse_trust_by_a_file(self, config: Any) -> None:
+        typed = {arg.split("=")[0] for arg in self._args}
+        if config["model"]["trust_remote_code"] and "--model.trust_remote_code" not in typed:
+            raise InputError(
+                "a config file says model.trust_remote_code=true, which would run the code of others: only the command "
+                "line can say so; take it out, and give --model.trust_remote_code=true if you trust that code"
+            )
+
     def _options_to_predict(self, config: Any) -> dict[str, Any]:
         """What the Trainer is given to predict: no log, as nothing is measured, and a folder if anything goes there."""
         writer, predict_file = self._get(self.config_init, "prediction"), self.datamodule.predict_file
@@ -260,7 +270,11 @@ class TokenClassificationCLI(LightningCLI):
         path, name = self._get(self.config, "ckpt_path"), self._get(self.config, "model")["model_name_or_path"]
         if path is not None:
             self.model.on_load_checkpoint(read_checkpoint(path))
-        elif self.subcommand != "fit" and (own := trained_labels(load_config(name))) != self.model.labels:
+        elif (
+            self.subcommand != "fit"
+            and (own := trained_labels(load_config(name, trust_remote_code=self.model.trust_remote_code)))
+            != self.model.labels
+        ):
             raise InputError(f"{name} was trained with the labels {own}, the data has {self.model.labels}")
 
 

@@ -85,13 +85,16 @@ def parse_lines(raws: Iterable[bytes], *, name: str, conllu: bool, first: int = 
         first: the number of the first line.
 
     Raises:
-        InputError: a line is not UTF-8 or has another number of columns than the first word, or no line is a word.
+        InputError: a line is not UTF-8 or has another number of columns than the first word, no line is a word, or the
+            file is one of brat.
     """
     number, model, words = 0, None, 0
     for number, raw in enumerate(raws, start=first):
         line = _line(name, number, raw, conllu)
         if line.kind in ("word", "range"):
-            model = model or line
+            if model is None:
+                _refuse_brat(name, line)
+                model = line
             if len(line.columns) != len(model.columns):
                 raise InputError(
                     f"{name}:{number}: expected {_columns(model)}, as on line {model.number}, "
@@ -199,6 +202,8 @@ _NEW_DOCUMENT = re.compile(r"# *newdoc\b")
 _WORD_ID = re.compile(r"[0-9]+\Z")
 _RANGE_ID = re.compile(r"[0-9]+[-.][0-9]+\Z")
 _BOM = "\ufeff"
+_BRAT_ENTITY = re.compile(r"T[0-9]+\t[^\t ]+ [0-9]+ [0-9]+(;[0-9]+ [0-9]+)*\t")
+_BRAT = re.compile(r"(T[0-9]+|[REAMN#][0-9]+|\*)\t[^\t ]+ ")  # in a file of its suffix
 
 
 def _line(name: str, number: int, raw: bytes, conllu: bool) -> Line:
@@ -224,6 +229,15 @@ def _line(name: str, number: int, raw: bytes, conllu: bool) -> Line:
             f"{_clip(columns[0])}; name a file of other columns .conll"
         )
     return Line(number, text, ending, columns, kind)
+
+
+def _refuse_brat(name: str, line: Line) -> None:
+    if (_BRAT if name.endswith(".ann") else _BRAT_ENTITY).match(line.text.removeprefix(_BOM)):
+        raise InputError(
+            f"{name}:{line.number}: expected columns, one word a line, found an annotation of brat: "
+            f"{_clip(line.text)}; to train, give words with their tags as CoNLL columns or JSON lines, to predict, the "
+            ".txt beside it"
+        )
 
 
 def _check_columns(name: str, line: Line, word_column: int, tag_column: int | None) -> None:

@@ -23,7 +23,7 @@ from ner_lightning.predict_file import PredictFile, PredictFormat
 from ner_lightning.pretrained import load_config, load_tokenizer, longest_input
 from ner_lightning.quickstart import packaged
 from ner_lightning.sampling import LengthBatchSampler
-from ner_lightning.sources import content_key
+from ner_lightning.sources import cached, content_key
 from ner_lightning.tags import Scheme
 
 if TYPE_CHECKING:
@@ -42,9 +42,9 @@ class TokenClassificationDataModule(LightningDataModule):
     """Words with labels, from files or the Hub, as batches for a token classifier.
 
     Args:
-        dataset_name: Hub dataset id, a folder that holds train, validation and test files, or
-            `ner_lightning/quickstart`, the sample corpus of the package.
-        dataset_config_name: Configuration of the Hub dataset, where it has several.
+        dataset_name: Hub dataset id, `ner_lightning/quickstart` (the sample corpus of the package), or a folder: with
+            train, validation and test files, a snapshot of a Hub dataset, or what `save_to_disk` wrote.
+        dataset_config_name: Configuration of the Hub dataset or of its snapshot, where it has several.
         dataset_revision: Branch, tag or commit of the Hub dataset; the commit that is loaded is recorded.
         train_file: Training data: CoNLL columns, CoNLL-U (`.conllu`), JSON lines (`.jsonl`) or parquet. Any file
             given here replaces `dataset_name`.
@@ -59,11 +59,13 @@ class TokenClassificationDataModule(LightningDataModule):
             JSON to predict also `text`).
         label_column_name: Column of the labels: its number in CoNLL files (last: -1), its name elsewhere (`ner_tags`).
         labels: Label names in the order of their ids; by default those of the training data, `O` first, then by
-            type, `B-` before `I-`.
+            type, `B-` before `I-`. `all` takes those of validation and test, too.
         scheme: How the tags mark entities; found in the training data where possible. `plain` for words that carry
             labels and no entities (POS). Whatever the source has, IOB2 is what is learnt.
+        entity_type: Type of all entities, for tags that name none: `O`, `B`, `I`; by default `ENTITY`.
         model_name_or_path: Hub id or folder of the model, whose tokenizer is used.
         model_revision: Branch, tag or commit of the model.
+        trust_remote_code: Run the code that comes with the model, where it needs it.
         max_seq_length: Sub-words in a window, special tokens included; by default as many as the model takes.
             Longer sentences are cut into overlapping windows and every word is still scored once.
         label_all_tokens: Train on every sub-word of a word (the further ones as `I-`, with `--model.subword_weight`),
@@ -92,10 +94,12 @@ class TokenClassificationDataModule(LightningDataModule):
         predict_format: PredictFormat | None = None,
         text_column_name: int | str | None = None,
         label_column_name: int | str | None = None,
-        labels: list[str] | None = None,
+        labels: list[str] | Literal["all"] | None = None,
         scheme: Scheme | None = None,
+        entity_type: str | None = None,
         model_name_or_path: str = "bert-base-cased",
         model_revision: str | None = None,
+        trust_remote_code: bool = False,
         max_seq_length: int | None = None,
         label_all_tokens: bool = False,
         batch_size: int = 8,
@@ -122,8 +126,10 @@ class TokenClassificationDataModule(LightningDataModule):
         self.text_column_name = text_column_name
         self.label_column_name = label_column_name
         self.scheme = scheme
+        self.entity_type = entity_type
         self.model_name_or_path = str(model_name_or_path)
         self.model_revision = model_revision
+        self.trust_remote_code = trust_remote_code
         self.max_seq_length = max_seq_length
         self.label_all_tokens = label_all_tokens
         self.batch_size = batch_size
@@ -131,7 +137,8 @@ class TokenClassificationDataModule(LightningDataModule):
         self.num_workers = num_workers
         self.pin_memory = torch.cuda.is_available() if pin_memory is None else pin_memory
         self.seed = seed
-        self.save_hyperparameters(ignore=["labels"])  # the model records them, and Lightning wants one value a name
+        # the labels are recorded by the model, and Lightning wants one value a name; trust is not recorded at all
+        self.save_hyperparameters(ignore=["labels", "trust_remote_code"])
         # a checkpoint with a Path in it would not load
         self.hparams.update({name: str(value) for name, value in self.hparams.items() if isinstance(value, Path)})
         self._epoch = 0  # of the checkpoint that a run goes on from
@@ -140,8 +147,8 @@ class TokenClassificationDataModule(LightningDataModule):
     @property
     def labels(self) -> list[str]:
         """Label names in the order of their ids; reads the corpus at the first call, where there is one."""
-        if self._given_labels is not None and self._files() is None:
-            return self._given_labels
+        if self._given_labels not in (None, "all") and self._files() is None:
+            return list(self._given_labels)
         return self.corpus.labels
 
     @cached_property
@@ -158,6 +165,7 @@ class TokenClassificationDataModule(LightningDataModule):
             label_column_name=self.label_column_name,
             labels=self._given_labels,
             scheme=self.scheme,
+            entity_type=self.entity_type,
         )
 
     @cached_property
@@ -176,8 +184,9 @@ class TokenClassificationDataModule(LightningDataModule):
     @cached_property
     def encoder(self) -> Encoder:
         """What turns words into windows; loads the tokenizer at the first call."""
-        tokenizer = load_tokenizer(self.model_name_or_path, revision=self.model_revision)
-        config = load_config(self.model_name_or_path, revision=self.model_revision)
+        name, revision, trust = self.model_name_or_path, self.model_revision, self.trust_remote_code
+        tokenizer = load_tokenizer(name, revision=revision, trust_remote_code=trust)
+        config = load_config(name, revision=revision, trust_remote_code=trust)
         limit = longest_input(tokenizer, config)
         if self.max_seq_length is not None and limit is not None and self.max_seq_length > limit:
             raise InputError(
@@ -296,7 +305,8 @@ class TokenClassificationDataModule(LightningDataModule):
         return {
             "epoch": _epochs_done(self.trainer),
             "dataset_commit": self.corpus.commit,
-            "given_labels": self._given_labels,
+            # the list itself: a later test may have other splits
+            "given_labels": self.corpus.labels if self._given_labels == "all" else self._given_labels,
             "seed": self._seed(),
         }
 
@@ -373,14 +383,20 @@ class TokenClassificationDataModule(LightningDataModule):
                 first_sentence=indices[0],
             )
 
-        windows = rows.map(
-            encode,
-            batched=True,
-            with_indices=True,
-            remove_columns=rows.column_names,
-            new_fingerprint=content_key(rows._fingerprint, encoder.fingerprint()),
-            desc=f"tokenising {split}",
-        )
+        key = content_key(rows._fingerprint, encoder.fingerprint())
+
+        def write(path: Path) -> None:
+            rows.map(
+                encode,
+                batched=True,
+                with_indices=True,
+                remove_columns=rows.column_names,
+                cache_file_name=str(path),
+                new_fingerprint=key,
+                desc=f"tokenising {split}",
+            )
+
+        windows = cached(key, write)
         self._encoded[split] = (windows, first_words[-1])
         return self._encoded[split]
 

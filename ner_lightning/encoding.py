@@ -18,6 +18,7 @@ import torch
 
 from ner_lightning import tags
 from ner_lightning.errors import InputError
+from ner_lightning.pretrained import as_in_text, needs_spaces
 from ner_lightning.words import Span, find_words
 
 if TYPE_CHECKING:
@@ -74,6 +75,11 @@ class Encoder:
         self.labels = list(labels)
         self.max_seq_length = max_seq_length
         self.label_all_tokens = label_all_tokens
+        self._spaces = needs_spaces(tokenizer)
+        # Of these kinds a space may be a sub-word of its own, as before digits (Llama 3, Qwen). It says nothing of the
+        # word yet, and nothing at all to a model that looks to the left alone: the sub-word behind it is scored.
+        lone = tokenizer(" ", add_special_tokens=False)["input_ids"] if self._spaces else []
+        self._space_id = lone[0] if len(lone) == 1 else None
         self._prefix, self._suffix = _special_tokens(tokenizer)
         self._capacity = max_seq_length - len(self._prefix) - len(self._suffix)
         if self._capacity < 1:
@@ -132,10 +138,15 @@ class Encoder:
         encoded = self._tokenize(list(texts), return_offsets_mapping=True)
         first_word = 0
         for number, text in enumerate(texts):
-            found, word_of = find_words(text, encoded["offset_mapping"][number], encoded.word_ids(number))
+            ids = encoded["input_ids"][number]
+            # a space that is a sub-word of its own belongs to the word behind it, as in `encode`
+            owners = [i + (id == self._space_id) for i, id in enumerate(ids)] if self._spaces else None
+            found, word_of = find_words(
+                text, encoded["offset_mapping"][number], encoded.word_ids(number) if owners is None else owners
+            )
             units: list[list[int]] = []  # words, and each sub-word between them
             words: list[int] = []
-            for word, token in zip(word_of, encoded["input_ids"][number], strict=True):
+            for word, token in zip(word_of, ids, strict=True):
                 if word >= 0 and words and words[-1] == first_word + word:
                     units[-1].append(token)
                 else:
@@ -178,6 +189,7 @@ class Encoder:
             self.labels,
             self.max_seq_length,
             self.label_all_tokens,
+            self._spaces,
             self._prefix,
             self._suffix,
         ]
@@ -187,7 +199,8 @@ class Encoder:
         """Sub-word ids of each word of each sentence, never none and never more than fit in a window."""
         if not any(sentences):  # the tokenizer refuses a batch without a word
             return [[] for _ in sentences]
-        encoded = self._tokenize([list(words) for words in sentences], is_split_into_words=True)
+        lists = [as_in_text(words) if self._spaces else list(words) for words in sentences]
+        encoded = self._tokenize(lists, is_split_into_words=True)
         split = []
         for number, words in enumerate(sentences):
             pieces: list[list[int]] = [[] for _ in words]
@@ -215,9 +228,10 @@ class Encoder:
 
     def _fit(self, word: str, ids: list[int]) -> list[int]:
         if not ids:  # white space, control characters: the word still has to be scored
-            if self.tokenizer.unk_token_id is None:
+            unknown = self._space_id if self.tokenizer.unk_token_id is None else self.tokenizer.unk_token_id
+            if unknown is None:
                 raise InputError(f"the word {word!r} has no sub-word, and the tokenizer has no unknown token for it")
-            return [self.tokenizer.unk_token_id]
+            return [unknown]
         if len(ids) > self._capacity and len(self._reported) < _REPORTS and word not in self._reported:
             self._reported.add(word)
             log.warning(
@@ -255,13 +269,14 @@ class Encoder:
         )
         scored = set(window.scored)
         for word in range(window.start, window.end):
-            rest = len(pieces[word]) - 1
+            space = len(pieces[word]) > 1 and pieces[word][0] == self._space_id
+            rest = len(pieces[word]) - 1 - space
             input_ids += pieces[word]
-            word_index += [words[word] if word in scored else -1] + [-1] * rest
+            word_index += [-1] * space + [words[word] if word in scored else -1] + [-1] * rest
             if gold is not None and word in scored:
-                labels += [gold[word]] + [self._continuation[gold[word]]] * rest
+                labels += [IGNORE] * space + [gold[word]] + [self._continuation[gold[word]]] * rest
             else:
-                labels += [IGNORE] * (rest + 1)
+                labels += [IGNORE] * len(pieces[word])
         input_ids += self._suffix
         labels += [IGNORE] * len(self._suffix)
         word_index += [-1] * len(self._suffix)

@@ -22,7 +22,13 @@ from ner_lightning.card import CardSplit, model_card
 from ner_lightning.checkpoints import newest_checkpoint, read_checkpoint
 from ner_lightning.errors import InputError
 from ner_lightning.outbox import Destination, Outbox
-from ner_lightning.pretrained import load_token_classifier, load_tokenizer, longest_input
+from ner_lightning.pretrained import (
+    load_token_classifier,
+    load_tokenizer,
+    longest_input,
+    marks_subwords,
+    needs_spaces,
+)
 from ner_lightning.quickstart import packaged
 from ner_lightning.scores import read_splits
 
@@ -59,6 +65,7 @@ def export(
     language: list[str] | None = None,
     license: str | None = None,
     widget_examples: list[str] | None = None,
+    trust_remote_code: bool = False,
 ) -> Path:
     """Write the model of a checkpoint as a folder that transformers loads.
 
@@ -71,6 +78,7 @@ def export(
         language: Codes of the languages of the model (`en`), for the card.
         license: Licence of the model (`apache-2.0`), for the card.
         widget_examples: Sentences with which the page of the model lets one try it; by default invented ones.
+        trust_remote_code: Run the code that comes with the model, where it needs it.
 
     Returns:
         The folder.
@@ -89,7 +97,7 @@ def export(
         raise InputError(f"--output={folder} is there already: give another folder, or --overwrite=true")
     if folder.exists() and not ((folder / "scores.json").is_file() and (folder / "config.json").is_file()):
         raise InputError(f"--output={folder} holds no exported model, and is not replaced: give another folder")
-    model = _model(checkpoint)
+    model = _model(checkpoint, trust_remote_code=trust_remote_code)
     beside = folder.with_name(f"{folder.name}.{os.getpid()}.partial")
     try:
         beside.mkdir(parents=True)
@@ -97,7 +105,7 @@ def export(
             beside,
             checkpoint,
             model=model,
-            tokenizer=tokenizer_of(checkpoint["hyper_parameters"]),
+            tokenizer=tokenizer_of(checkpoint["hyper_parameters"], trust_remote_code=trust_remote_code),
             splits=read_splits(path, checkpoint),
             run_dir=run_folder(path),
             about=About(repo_id=repo_id, language=language, license=license, widget_examples=widget_examples),
@@ -114,12 +122,13 @@ def export(
     return folder
 
 
-def stage_best(outbox: Outbox, destination: Destination) -> None:
+def stage_best(outbox: Outbox, destination: Destination, *, trust_remote_code: bool = False) -> None:
     """Put the best model of a run into its outbox.
 
     Args:
         outbox: Of the run.
         destination: Where it is to go.
+        trust_remote_code: Run the code that comes with the model, where it needs it.
 
     Raises:
         InputError: The run has no checkpoint.
@@ -133,8 +142,8 @@ def stage_best(outbox: Outbox, destination: Destination) -> None:
     write = partial(
         write_model,
         checkpoint=checkpoint,
-        model=_model(checkpoint),
-        tokenizer=tokenizer_of(checkpoint["hyper_parameters"]),
+        model=_model(checkpoint, trust_remote_code=trust_remote_code),
+        tokenizer=tokenizer_of(checkpoint["hyper_parameters"], trust_remote_code=trust_remote_code),
         splits=read_splits(path, checkpoint),
         run_dir=outbox.run_dir,
         about=replace(about, repo_id=destination.repo_id),
@@ -187,17 +196,19 @@ def write_model(
     epoch = checkpoint["epoch"] + (step > 0)  # counted from 1, 0 before training
     facts = {"epoch": epoch, "step": step, "splits": [asdict(split) for split in splits if split.scores]}
     (folder / "scores.json").write_text(json.dumps(facts, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-    card = _card(checkpoint, splits=splits, run_dir=run_dir, about=about, epoch=epoch)
+    card = _card(checkpoint, tokenizer=tokenizer, splits=splits, run_dir=run_dir, about=about, epoch=epoch)
     (folder / "README.md").write_text(card, encoding="utf-8")
 
 
-def tokenizer_of(options: dict[str, Any]) -> PreTrainedTokenizerFast:
+def tokenizer_of(options: dict[str, Any], *, trust_remote_code: bool) -> PreTrainedTokenizerFast:
     """The tokenizer that a model was trained with; asks the Hub.
 
     Args:
         options: Hyperparameters of the model.
+        trust_remote_code: Run the code that comes with the model, where it needs it.
     """
-    return load_tokenizer(options["model_name_or_path"], revision=options.get("model_revision"))
+    name, revision = options["model_name_or_path"], options.get("model_revision")
+    return load_tokenizer(name, revision=revision, trust_remote_code=trust_remote_code)
 
 
 def run_folder(ckpt_path: Path) -> Path:
@@ -209,11 +220,13 @@ def run_folder(ckpt_path: Path) -> Path:
     return ckpt_path.parent.parent if ckpt_path.parent.name == "checkpoints" else ckpt_path.parent
 
 
-def _model(checkpoint: dict[str, Any]) -> PreTrainedModel:
+def _model(checkpoint: dict[str, Any], *, trust_remote_code: bool) -> PreTrainedModel:
     """A model of the kind that a checkpoint is of, with weights of no meaning."""
     options = checkpoint["hyper_parameters"]
     name, revision = options["model_name_or_path"], options.get("model_revision")
-    return load_token_classifier(name, labels=options["labels"], pretrained=False, revision=revision)
+    return load_token_classifier(
+        name, labels=options["labels"], pretrained=False, revision=revision, trust_remote_code=trust_remote_code
+    )
 
 
 @contextmanager
@@ -230,7 +243,15 @@ def _no_progress_bar() -> Iterator[None]:
             logging.enable_progress_bar()
 
 
-def _card(checkpoint: dict[str, Any], *, splits: list[CardSplit], run_dir: Path, about: About, epoch: int) -> str:
+def _card(
+    checkpoint: dict[str, Any],
+    *,
+    tokenizer: PreTrainedTokenizerFast,
+    splits: list[CardSplit],
+    run_dir: Path,
+    about: About,
+    epoch: int,
+) -> str:
     options, data = checkpoint["hyper_parameters"], checkpoint.get("datamodule_hyper_parameters", {})
     name = options["model_name_or_path"]
     of_the_hub = options.get("pretrained", True) and not Path(packaged(name)).exists()
@@ -257,4 +278,6 @@ def _card(checkpoint: dict[str, Any], *, splits: list[CardSplit], run_dir: Path,
         license=about.license,
         widget_examples=about.widget_examples,
         versions={"python": platform.python_version()} | {package: version(package) for package in _PACKAGES},
+        marks_subwords=marks_subwords(tokenizer),
+        needs_spaces=needs_spaces(tokenizer),
     )

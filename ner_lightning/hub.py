@@ -127,7 +127,8 @@ class PushToHub(Callback):
         except OSError as error:
             raise InputError(f"PushToHub: {outbox.folder} cannot be written to: {error.strerror}") from error
         # once, now that the Hub has just answered for the data: a later save asks it nothing and cannot wait for it
-        self._tokenizer = tokenizer_of(dict(pl_module.hparams))
+        assert isinstance(pl_module, TokenClassificationModule)  # see `setup`
+        self._tokenizer = tokenizer_of(dict(pl_module.hparams), trust_remote_code=pl_module.trust_remote_code)
         self._outbox, self._heard = outbox, len(outbox.records())
         self._before = self._heard
         self._seen = self._newest = None

@@ -5,16 +5,15 @@ mean is for `sources`.
 """
 
 import re
-from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from ner_lightning.errors import InputError
-from ner_lightning.sources import SPLITS, Table, content_key, first_line
+from ner_lightning.sources import Table, content_key, first_line, is_whole, named_splits, table_of
 
 if TYPE_CHECKING:
-    from datasets import Dataset, DatasetDict
+    from datasets import DatasetDict
 
 _CONVERTED = "refs/convert/parquet"  # the branch where the Hub keeps its own parquet copy of a dataset
 # Ids that no longer load, and what holds the same corpus (id, revision).
@@ -55,22 +54,11 @@ def hub_tables(name: str, config: str | None, revision: str | None) -> tuple[dic
     except GatedRepoError as error:
         raise InputError(f"dataset {name} is gated: accept its terms on the Hub, then `hf auth login`") from error
     tables = {}
-    for split, aliases in SPLITS.items():
-        found = next((alias for alias in aliases if alias in splits), None)
-        if found is not None:
-            # The file names tell the configuration, which was perhaps not asked for by name.
-            key = content_key(name, config, commit, found, splits[found].cache_files)
-            tables[split] = _hub_table(f"{name}, {found} split", splits[found], key)
-    if not tables:
-        raise InputError(f"dataset {name}: expected a split train, validation or test, found {', '.join(splits)}")
+    for split, found in named_splits(f"dataset {name}", splits).items():
+        # The file names tell the configuration, which was perhaps not asked for by name.
+        key = content_key(name, config, commit, found, splits[found].cache_files)
+        tables[split] = table_of(f"{name}, {found} split", splits[found], key)
     return tables, commit
-
-
-def _hub_table(name: str, rows: "Dataset", key: str) -> Table:
-    def records() -> Iterator[tuple[str, dict[str, Any]]]:
-        return ((f"{name}, row {number}", row) for number, row in enumerate(rows))
-
-    return Table(name, rows.column_names, rows.features, records, key)
 
 
 def _downloaded(name: str, config: str | None, revision: str | None) -> tuple["DatasetDict", str]:
@@ -98,6 +86,8 @@ def _downloaded(name: str, config: str | None, revision: str | None) -> tuple["D
                 f"dataset {name} does not load at commit {commit}; the cache holds commit {builder.hash} "
                 "(--data.dataset_revision)"
             )
+        if not all(map(is_whole, Path(builder.cache_dir).glob("*.arrow"))):
+            Path(builder.cache_dir, "dataset_info.json").unlink(missing_ok=True)  # without it, it is made anew
         builder.download_and_prepare()
     except (InputError, GatedRepoError):
         raise
@@ -185,6 +175,8 @@ def _cached(name: str, config: str | None, revision: str | None) -> tuple["Datas
         )
     cached, version, commit = copies[0]
     builder = Cache(repo_id=name, dataset_name=name.split("/")[1], config_name=cached, version=version, hash=commit)
+    if not all(map(is_whole, Path(builder.cache_dir).glob("*.arrow"))):
+        raise InputError(f"dataset {name}: the cached copy in {builder.cache_dir} is cut; load it once with network")
     return builder.as_dataset(), commit
 
 

@@ -35,6 +35,8 @@ class TokenClassificationModule(LightningModule):
             `ner_lightning/quickstart`, the small configuration of the package.
         labels: Label names in the order of their ids.
         model_revision: Branch, tag or commit of the model.
+        trust_remote_code: Run the code that comes with the model, where it needs it. Only the command line can say
+            so, and each time anew: no config file and no checkpoint.
         pretrained: Load the weights; otherwise draw them at random for the same configuration.
         learning_rate: Peak of the learning rate.
         head_learning_rate: Peak of the learning rate of the classifier on top; by default `learning_rate`.
@@ -58,6 +60,7 @@ class TokenClassificationModule(LightningModule):
         *,
         labels: list[str],
         model_revision: str | None = None,
+        trust_remote_code: bool = False,
         pretrained: bool = True,
         learning_rate: float = 2e-5,
         head_learning_rate: float | None = None,
@@ -82,7 +85,8 @@ class TokenClassificationModule(LightningModule):
         ):
             if value is not None and not 0 <= value < math.inf:
                 raise InputError(f"--model.{option}={value}: give a number from 0")
-        self.save_hyperparameters()
+        self.save_hyperparameters(ignore=["trust_remote_code"])  # whoever loads the checkpoint decides for himself
+        self.trust_remote_code = trust_remote_code
         self.labels = list(labels)
         self.learning_rate = learning_rate
         self.head_learning_rate = learning_rate if head_learning_rate is None else head_learning_rate
@@ -91,7 +95,11 @@ class TokenClassificationModule(LightningModule):
         self.subword_weight = subword_weight
         self.terminate_on_nan = terminate_on_nan
         self.model = load_token_classifier(
-            model_name_or_path, labels=labels, pretrained=pretrained, revision=model_revision
+            model_name_or_path,
+            labels=labels,
+            pretrained=pretrained,
+            revision=model_revision,
+            trust_remote_code=trust_remote_code,
         )
         if gradient_checkpointing:
             _recompute_activations(self.model)

@@ -28,8 +28,14 @@ _SOURCES = {
     "test_file",
 }
 _PREDICTED = {"predict_file", "predict_format"}
-# made from other options, never given
-_LINKED = {"model.labels", "data.model_name_or_path", "data.model_revision"}
+# options that no checkpoint gives: made from others, or a matter of trust in whoever wrote it
+_LINKED = {
+    "model.labels",
+    "data.model_name_or_path",
+    "data.model_revision",
+    "model.trust_remote_code",
+    "data.trust_remote_code",
+}
 # what a resumed run may change, as nothing was made with it
 _FREE = {"model.terminate_on_nan"}
 # of the machine that trained, not of the run
@@ -59,7 +65,7 @@ def checkpoint_to_use(config: Any, subcommand: str, *, model_name_or_path: str |
     if path is not None:
         rank_zero_info(f"using {path}")
         return str(path)
-    if asked is None and model_name_or_path and trained_labels(load_config(model_name_or_path)) is not None:
+    if asked is None and model_name_or_path and _trained_labels(config) is not None:
         return None
     of = f" that started from {model_name_or_path}" if model_name_or_path else ""
     raise InputError(
@@ -134,14 +140,18 @@ def complete(config: Any, subcommand: str, *, given: Any, checkpoint: dict[str, 
 def _labels(config: Any, subcommand: str, *, given: Any, checkpoint: dict[str, Any] | None) -> list[str] | None:
     """The labels of the model, or those with which the data spells them; None for those of the training data."""
     if checkpoint is None:
-        name = config["model"]["model_name_or_path"]
-        return None if subcommand == "fit" else trained_labels(load_config(name))
+        return None if subcommand == "fit" else _trained_labels(config)
     labels: list[str] = checkpoint["hyper_parameters"]["labels"]
     if subcommand == "predict":
         return labels
-    if _has_train(given["data"]):
-        return None
-    return _state(checkpoint).get("given_labels") or labels
+    if (chosen := _state(checkpoint).get("given_labels")) is not None:  # for that run, and in the spelling of its data
+        return list(chosen)
+    return None if _has_train(given["data"]) else labels
+
+
+def _trained_labels(config: Any) -> list[str] | None:
+    model = config["model"]
+    return trained_labels(load_config(model["model_name_or_path"], trust_remote_code=model["trust_remote_code"]))
 
 
 def _state(checkpoint: dict[str, Any]) -> dict[str, Any]:

@@ -21,7 +21,7 @@ from typing import Any, BinaryIO, Literal, NamedTuple
 
 from ner_lightning import conll
 from ner_lightning.errors import InputError
-from ner_lightning.files import open_to_read
+from ner_lightning.files import open_to_read, refuse_foreign, refuse_json_document
 
 PredictFormat = Literal["conll", "text", "jsonl"]
 
@@ -100,7 +100,9 @@ class PredictFile:
             self._version = _version(file)
             head = file.read(_BYTES)
             file.seek(0)
-            _refuse_binary(self.name, head)
+            refuse_foreign(self.name, head)
+            if self.format == "jsonl":
+                refuse_json_document(self.name, head)
             if format is None and self.format == "text":
                 # without its last line, of which perhaps a part was read
                 _refuse_other_text(self.name, head.rpartition(b"\n")[0].decode(errors="replace"))
@@ -253,11 +255,6 @@ def _format_of(path: str, suffix: str) -> PredictFormat:
     if path == STANDARD_INPUT or suffix == ".txt":
         return "text"
     return "jsonl" if suffix in (".jsonl", ".json") else "conll"
-
-
-def _refuse_binary(name: str, head: bytes) -> None:
-    if b"\0" in head or head.startswith(b"PAR1"):
-        raise InputError(f"{name}: expected CoNLL columns, plain text or JSON lines, in UTF-8, found a binary file")
 
 
 def _refuse_other_text(name: str, head: str) -> None:

@@ -6,10 +6,11 @@ align words are told in one place and in one sentence. It knows nothing of corpo
 
 from __future__ import annotations
 
+import json
 import logging
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,18 +22,35 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+# words on which a tokenizer shows whether it splits a list of them as the text that they make
+_PROBE = [
+    sentence.split(" ")
+    for sentence in (
+        "He lives",
+        "On 1996-08-24 she paid 3.50 , or 12,000 ( 7 % ) , at 10:45 .",
+        "They don't , she 's sure , he 'll stay at O'Hara & Sons .",
+        "`` U.S. '' -- \" e-mail \" : a_b / c @ d.e # 1 ...",
+        "Zoë naïve … “ 中 国 ” € 5 😀 R2D2",
+    )
+]
+
 # `transformers` takes seconds to import and `--help` does not need it: every import of it stands in a function.
 
 
-def load_tokenizer(model_name_or_path: str, *, revision: str | None = None) -> PreTrainedTokenizerFast:
-    """Load a fast tokenizer that splits a list of words as it splits the text they make.
+def load_tokenizer(
+    model_name_or_path: str, *, revision: str | None = None, trust_remote_code: bool = False
+) -> PreTrainedTokenizerFast:
+    """Load a fast tokenizer that splits words as it splits the text that they make.
 
-    Byte-level tokenizers need `add_prefix_space` for that. Whether this one does is found by trying: the
-    sub-words of `["He", "lives"]` must be those of `"He lives"`.
+    Some do so with a list of words (BERT's, XLM-R's), plain byte-level ones with `add_prefix_space` (RoBERTa's,
+    GPT-2's), others where the words of the list have the spaces between them, see `needs_spaces` (Llama 3's, Qwen's).
+    Which one this is is found by trying it on words with digits, marks and apostrophes. One of the last kind comes as
+    it is, and so does what is exported.
 
     Args:
         model_name_or_path: Hub id or local folder.
         revision: Branch, tag or commit of the Hub repository.
+        trust_remote_code: Run the code that comes with the model, where it needs it.
 
     Raises:
         InputError: There is no such tokenizer, or one without words, or only a slow one, which cannot say which word
@@ -40,7 +58,14 @@ def load_tokenizer(model_name_or_path: str, *, revision: str | None = None) -> P
     """
     from transformers import AutoTokenizer
 
-    tokenizer = _load(AutoTokenizer.from_pretrained, model_name_or_path, revision=revision)
+    load = partial(
+        _load,
+        AutoTokenizer.from_pretrained,
+        model_name_or_path,
+        revision=revision,
+        trust_remote_code=trust_remote_code,
+    )
+    tokenizer = load()
     if not tokenizer.is_fast:
         raise InputError(
             f"--model.model_name_or_path={model_name_or_path}: {type(tokenizer).__name__} is a slow tokenizer, which "
@@ -52,31 +77,64 @@ def load_tokenizer(model_name_or_path: str, *, revision: str | None = None) -> P
             f"--model.model_name_or_path={model_name_or_path} has a configuration but no vocabulary: every word would "
             "be unknown; the files of its tokenizer (a tokenizer.json) belong beside config.json"
         )
-    if not _splits_words_like_text(tokenizer):
-        tokenizer = _load(AutoTokenizer.from_pretrained, model_name_or_path, revision=revision, add_prefix_space=True)
+    if _alike(tokenizer, spaces=False) < len(_PROBE) and _is_plain_byte_level(tokenizer):
+        tokenizer = load(add_prefix_space=True)
         _add_prefix_space(tokenizer)
-        if not _splits_words_like_text(tokenizer):
-            log.warning(
-                "%s splits a list of words otherwise than the text they make: a pipeline on raw text may find "
-                "other entities than are scored here",
-                model_name_or_path,
-            )
+    if _alike(tokenizer, spaces=needs_spaces(tokenizer)) < len(_PROBE):
+        log.warning(
+            "%s splits words otherwise than the text that they make: in raw text other entities may be found than are "
+            "scored here",
+            model_name_or_path,
+        )
     return tokenizer
 
 
-def load_config(model_name_or_path: str, *, revision: str | None = None) -> PretrainedConfig:
+def needs_spaces(tokenizer: PreTrainedTokenizerFast) -> bool:
+    """Whether words are split as in text only where each but the first has its space: `["He", " lives"]`.
+
+    Such tokenizers (Llama 3's, Qwen's, Gemma's, BLOOM's) read the space as a part of the word behind it and would take
+    the words of a list for pieces of one word.
+
+    Args:
+        tokenizer: A fast tokenizer.
+    """
+    return _alike(tokenizer, spaces=True) > _alike(tokenizer, spaces=False)
+
+
+def marks_subwords(tokenizer: PreTrainedTokenizerFast) -> bool:
+    """Whether the further sub-words of a word have a sign (BERT's `##`), by which `transformers.pipeline` knows them.
+
+    Args:
+        tokenizer: A fast tokenizer.
+    """
+    return bool(json.loads(tokenizer.backend_tokenizer.to_str())["model"].get("continuing_subword_prefix"))
+
+
+def as_in_text(words: Sequence[str]) -> list[str]:
+    """Words with the spaces that part them in text.
+
+    Args:
+        words: Words of a sentence.
+    """
+    return [*words[:1], *(f" {word}" for word in words[1:])]
+
+
+def load_config(
+    model_name_or_path: str, *, revision: str | None = None, trust_remote_code: bool = False
+) -> PretrainedConfig:
     """Load the configuration of a model.
 
     Args:
         model_name_or_path: Hub id or local folder.
         revision: Branch, tag or commit of the Hub repository.
+        trust_remote_code: Run the code that comes with the model, where it needs it.
 
     Raises:
         InputError: There is no such model, or no network to look for it.
     """
     from transformers import AutoConfig
 
-    return _load(AutoConfig.from_pretrained, model_name_or_path, revision=revision)
+    return _load(AutoConfig.from_pretrained, model_name_or_path, revision=revision, trust_remote_code=trust_remote_code)
 
 
 def longest_input(tokenizer: PreTrainedTokenizerFast, config: PretrainedConfig) -> int | None:
@@ -94,7 +152,12 @@ def longest_input(tokenizer: PreTrainedTokenizerFast, config: PretrainedConfig) 
 
 
 def load_token_classifier(
-    model_name_or_path: str, *, labels: Sequence[str], pretrained: bool = True, revision: str | None = None
+    model_name_or_path: str,
+    *,
+    labels: Sequence[str],
+    pretrained: bool = True,
+    revision: str | None = None,
+    trust_remote_code: bool = False,
 ) -> PreTrainedModel:
     """Load an encoder with a head for `labels`, in float32.
 
@@ -106,6 +169,7 @@ def load_token_classifier(
         labels: Names of the classes, in the order of their ids.
         pretrained: Load the weights; otherwise draw them at random for the same configuration.
         revision: Branch, tag or commit of the Hub repository.
+        trust_remote_code: Run the code that comes with the model, where it needs it.
 
     Raises:
         InputError: There is no such model, or its head has the same labels in another order.
@@ -113,7 +177,7 @@ def load_token_classifier(
     import torch
     from transformers import AutoModelForTokenClassification
 
-    config = load_config(model_name_or_path, revision=revision)
+    config = load_config(model_name_or_path, revision=revision, trust_remote_code=trust_remote_code)
     own = trained_labels(config)
     if pretrained and own is not None and own != list(labels) and set(own) == set(labels):
         raise InputError(
@@ -122,14 +186,21 @@ def load_token_classifier(
         )
     config.id2label = dict(enumerate(labels))
     config.label2id = {label: number for number, label in enumerate(labels)}
+    if config.model_type == "big_bird":
+        # its sparse attention is given up for good at the first short batch, by a layer whose dropout is off
+        config.attention_type = "original_full"
+    draw = partial(
+        AutoModelForTokenClassification.from_config, config, dtype=torch.float32, trust_remote_code=trust_remote_code
+    )
     if not pretrained:
         with _one_sentence(model_name_or_path):
-            return AutoModelForTokenClassification.from_config(config, dtype=torch.float32).train()
+            return draw().train()
     with _quiet_transformers():
         model, loading = _load(
             AutoModelForTokenClassification.from_pretrained,
             model_name_or_path,
             revision=revision,
+            trust_remote_code=trust_remote_code,
             config=config,
             dtype=torch.float32,  # 5.x would take the dtype of the file, and AdamW on bfloat16 weights learns little
             ignore_mismatched_sizes=True,
@@ -139,8 +210,7 @@ def load_token_classifier(
     drawn = {*loading["missing_keys"], *(name for name, *_ in loading["mismatched_keys"])}
     # a whole head without names of its own (LABEL_0, LABEL_1) is one for other labels too
     if own != list(labels) and (own is not None or not drawn & head.keys()):
-        fresh = AutoModelForTokenClassification.from_config(config, dtype=torch.float32)
-        for name, parameter in head_parameters(fresh):
+        for name, parameter in head_parameters(draw()):
             head[name].data.copy_(parameter.data)
         log.warning(
             "%s: its head for %s is replaced by a new one for the labels of the data",
@@ -171,11 +241,12 @@ def head_parameters(model: PreTrainedModel) -> list[tuple[str, Any]]:
     return [(name, p) for name, p in model.named_parameters() if not name.startswith(f"{model.base_model_prefix}.")]
 
 
-def _load(load: Callable[..., Any], name: str, *, revision: str | None, **options: Any) -> Any:
+def _load(load: Callable[..., Any], name: str, *, revision: str | None, trust_remote_code: bool, **options: Any) -> Any:
     place = packaged(name)
     offline = not Path(place).exists() and not _hub_answers(name, revision)
     with _one_sentence(name, offline=offline):
-        return load(place, revision=revision, local_files_only=offline, **options)
+        # said in each call: left open, transformers would ask on standard input, where the words to label may come in
+        return load(place, revision=revision, trust_remote_code=trust_remote_code, local_files_only=offline, **options)
 
 
 @contextmanager
@@ -189,6 +260,12 @@ def _one_sentence(name: str, *, offline: bool = False) -> Iterator[None]:
                 f"--model.model_name_or_path={name}: there is no such folder, the Hub does not answer and the model is "
                 "not in the cache; what works offline: a local folder, a model that was used before, or the packaged "
                 "ner_lightning/quickstart with --model.pretrained=false"
+            ) from error
+        if "trust_remote_code=True" in str(error):
+            raise InputError(
+                f"--model.model_name_or_path={name} comes with code of its own, which is not run unless you trust it: "
+                "read it, then give --model.trust_remote_code=true on the command line (export and push: "
+                "--trust_remote_code)"
             ) from error
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]  # paragraphs of advice follow
         raise InputError(f"--model.model_name_or_path={name} cannot be loaded: {reason}") from error
@@ -225,32 +302,40 @@ def _reserved_positions(config: PretrainedConfig) -> int:
     from transformers import AutoModel
 
     with torch.device("meta"):  # the shape of the model, without its weights
-        model = AutoModel.from_config(config)
+        # a configuration of a class of its own was loaded with trust in its code
+        own = not type(config).__module__.startswith("transformers.")
+        model = AutoModel.from_config(config, trust_remote_code=own)
     for module in model.modules():
         if isinstance(module, torch.nn.Embedding) and module.num_embeddings == config.max_position_embeddings:
             return 0 if module.padding_idx is None else module.padding_idx + 1
     return 0
 
 
-def _splits_words_like_text(tokenizer: PreTrainedTokenizerFast) -> bool:
-    words = ["He", "lives"]
+def _alike(tokenizer: PreTrainedTokenizerFast, *, spaces: bool) -> int:
+    """How many sentences of the probe have the same sub-words as words and as text."""
     try:
-        return bool(tokenizer(words, is_split_into_words=True).input_ids == tokenizer(" ".join(words)).input_ids)
-    except AssertionError:  # RoBERTa's and GPT-2's own check that add_prefix_space is on
-        return False
+        lists = [as_in_text(words) if spaces else words for words in _PROBE]
+        of_words = tokenizer(lists, is_split_into_words=True, verbose=False).input_ids
+    except AssertionError:  # RoBERTa's and GPT-2's own check that add_prefix_space is on, in some releases
+        return 0
+    of_text = tokenizer([" ".join(words) for words in _PROBE], verbose=False).input_ids
+    return sum(words == text for words, text in zip(of_words, of_text, strict=True))
+
+
+def _is_plain_byte_level(tokenizer: PreTrainedTokenizerFast) -> bool:
+    from tokenizers.pre_tokenizers import ByteLevel
+
+    return isinstance(tokenizer.backend_tokenizer.pre_tokenizer, ByteLevel)
 
 
 def _add_prefix_space(tokenizer: PreTrainedTokenizerFast) -> None:
     # the model classes (RoBERTa, GPT-2) take the option, the generic class of a bare tokenizer.json ignores it
     from tokenizers import processors
-    from tokenizers.pre_tokenizers import ByteLevel
 
-    pre_tokenizer = tokenizer.backend_tokenizer.pre_tokenizer
-    if isinstance(pre_tokenizer, ByteLevel):
-        pre_tokenizer.add_prefix_space = True
-        post_processor = tokenizer.backend_tokenizer.post_processor
-        if isinstance(post_processor, processors.ByteLevel | processors.RobertaProcessing):
-            post_processor.add_prefix_space = True  # else it trims a letter of the first word
+    tokenizer.backend_tokenizer.pre_tokenizer.add_prefix_space = True
+    post_processor = tokenizer.backend_tokenizer.post_processor
+    if isinstance(post_processor, processors.ByteLevel | processors.RobertaProcessing):
+        post_processor.add_prefix_space = True  # else it trims a letter of the first word
 
 
 @contextmanager

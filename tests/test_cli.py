@@ -535,3 +535,31 @@ class Blow(Callback):
     def on_train_start(self, trainer, pl_module):
         """The bias of the classifier."""
         pl_module.model.classifier.bias.data[0] = torch.inf
+
+
+def test_labels_of_all_splits_are_those_of_the_model_its_checkpoint_and_every_later_test(run):
+    Path("test.conll").write_text("Mira B-RARE\nleft O\n")
+    fit(run, "--data.labels=all", "--data.test_file=test.conll")
+    labels = torch.load("runs/version_0/checkpoints/best.ckpt", weights_only=True)["hyper_parameters"]["labels"]
+    assert labels[-2:] == ["B-RARE", "I-RARE"]
+    files = ("--data.train_file", "--data.validation_file")
+    for without in ((), files):  # a test file alone has fewer labels
+        code, _, err = run("test", "--data.test_file=test.conll", without=without)
+        assert code == 0, err
+    code, _, err = run(
+        "fit",
+        "--config=runs/version_0/config.yaml",
+        "--ckpt_path=runs/version_0/checkpoints/last.ckpt",
+        "--trainer.max_epochs=3",
+        alone=True,
+    )
+    assert code == 0, err
+
+
+def test_the_type_of_tags_without_one_goes_with_the_checkpoint(run):
+    Path("one.conll").write_text("Mira B\nToll I\nleft O\n")
+    files = [f"--data.{split}_file=one.conll" for split in ("train", "validation", "test")]
+    fit(run, "--data.entity_type=Taxon", *files)
+    code, out, err = run("test", "--data.test_file=one.conll", without=("--data.train_file", "--data.validation_file"))
+    assert code == 0, err
+    assert "Taxon" in out

@@ -339,7 +339,7 @@ def test_a_conllu_file_of_ranges_alone_has_no_sentence(tmp_path):
 def test_real_corpora_have_their_published_counts(tmp_path, name, scheme, sentences, words, entities):
     path = DATA / name
     read = list(read_sentences(path))
-    assert detect_scheme(sentence.tags for sentence in read) == scheme
+    assert detect_scheme(sentence.tags for sentence in read) == (scheme, None)
     tags = [tag for sentence in read for tag in to_iob2(sentence.tags, scheme=scheme)]
     assert (len(read), len(tags)) == (sentences, words)
     assert sum(tag.startswith("B-") for tag in tags) == entities

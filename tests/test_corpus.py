@@ -1,8 +1,11 @@
 """Corpora from files and from the fake Hub, through the real `datasets` and the real Hub client."""
 
+import gzip
 import io
 import json
+import logging
 import os
+import resource
 import subprocess
 import sys
 
@@ -86,6 +89,87 @@ def test_a_folder_as_dataset_name_gives_its_splits(conll_files):
     assert corpus.splits.num_rows == {"train": 4, "validation": 2, "test": 2}
 
 
+SNAPSHOTS = {
+    "data": [
+        "data/train-00000-of-00002.parquet",
+        "data/train-00001-of-00002.parquet",
+        "data/validation-00000-of-00001",
+    ],
+    "no data folder": ["train-00000-of-00002-3f2a.parquet", "train-00001-of-00002-9b1c.parquet", "dev-00000-of-00001"],
+    "a configuration": [
+        "en/train-00000-of-00002.parquet",
+        "en/train-00001-of-00002.parquet",
+        "en/valid-00000-of-00001",
+    ],
+    "converted": ["only/train/0000.parquet", "only/train/0001.parquet", "only/validation/0000"],
+}
+
+
+@pytest.mark.parametrize("layout", SNAPSHOTS)
+def test_a_snapshot_of_the_hub_is_a_folder_that_loads(tmp_path, layout):
+    for name, rows in zip(SNAPSHOTS[layout], [TRAIN, VALIDATION, VALIDATION], strict=True):
+        path = (tmp_path / name).with_suffix(".parquet")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(parquet(rows))
+    (tmp_path / "README.md").write_text("---\nlicense: mit\n---\n")
+    corpus = load_corpus(dataset_name=str(tmp_path))
+    assert corpus.splits.num_rows == {"train": 5, "validation": 2}
+    assert corpus.splits["train"]["tokens"][:] == TRAIN["tokens"] + VALIDATION["tokens"]
+    assert (names(corpus)[-2:], corpus.labels) == ([["B-PER", "O"], ["B-LOC"]], LABELS)
+
+
+def test_a_snapshot_of_several_configurations_asks_for_one(tmp_path):
+    for name, rows in (("de", VALIDATION), ("en", TRAIN)):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "train-00000-of-00001.parquet").write_bytes(parquet(rows))
+    with pytest.raises(InputError, match=r"found the folders de, en; give one of them \(--data.dataset_config_name\)"):
+        load_corpus(dataset_name=str(tmp_path))
+    assert load_corpus(dataset_name=str(tmp_path), dataset_config_name="en").splits.num_rows == {"train": 3}
+
+
+def test_a_shard_that_is_missing_is_noticed(tmp_path):
+    (tmp_path / "train-00000-of-00002.parquet").write_bytes(parquet(TRAIN))
+    with pytest.raises(InputError, match=r"expected 2 files like train-00000-of-00002\.parquet, found 1"):
+        load_corpus(dataset_name=str(tmp_path))
+
+
+def test_shards_with_other_label_names_are_refused(tmp_path):
+    (tmp_path / "train-00000-of-00002.parquet").write_bytes(parquet(TRAIN))
+    (tmp_path / "train-00001-of-00002.parquet").write_bytes(parquet(VALIDATION, names=DECLARED[::-1]))
+    with pytest.raises(InputError, match=r"train-00001-of-00002\.parquet: expected the columns of .*train-00000"):
+        load_corpus(dataset_name=str(tmp_path))
+
+
+def test_an_error_in_a_shard_names_its_own_row(tmp_path):
+    (tmp_path / "train-00000-of-00002.parquet").write_bytes(parquet(TRAIN))
+    (tmp_path / "train-00001-of-00002.parquet").write_bytes(parquet(rows_of("left/O", "Velan/B-MISC")))
+    few = [name for name in DECLARED if "MISC" not in name]
+    with pytest.raises(InputError, match=r"train-00001-of-00002\.parquet, row 1: label B-MISC of the train split"):
+        load_corpus(dataset_name=str(tmp_path), labels=few)
+
+
+def test_what_save_to_disk_wrote_loads_as_a_folder(tmp_path):
+    import datasets
+
+    tag = datasets.ClassLabel(names=DECLARED)
+    features = datasets.Features({"tokens": datasets.List(datasets.Value("string")), "ner_tags": datasets.List(tag)})
+    train, validation = (datasets.Dataset.from_dict(rows, features=features) for rows in (TRAIN, VALIDATION))
+    datasets.DatasetDict(train=train, dev=validation).save_to_disk(tmp_path / "all", num_shards={"train": 2, "dev": 1})
+    corpus = load_corpus(dataset_name=str(tmp_path / "all"))
+    assert (corpus.labels, corpus.splits.num_rows) == (LABELS, {"train": 3, "validation": 2})
+    assert corpus.splits["train"]["tokens"][:] == TRAIN["tokens"]
+    train.save_to_disk(tmp_path / "one")
+    assert load_corpus(dataset_name=str(tmp_path / "one")).splits.num_rows == {"train": 3}
+    with pytest.raises(InputError, match=r"one, row 0: label B-PER of the train split is not in"):
+        load_corpus(dataset_name=str(tmp_path / "one"), labels=["O", "B-LOC", "I-LOC"])
+    datasets.DatasetDict(extra=train).save_to_disk(tmp_path / "other")
+    with pytest.raises(InputError, match=r"other: expected a split train, validation or test, found extra"):
+        load_corpus(dataset_name=str(tmp_path / "other"))
+    (tmp_path / "one" / "state.json").write_text("{}")
+    with pytest.raises(InputError, match=r"one: what `save_to_disk` wrote here cannot be read: "):
+        load_corpus(dataset_name=str(tmp_path / "one"))
+
+
 def test_files_replace_the_dataset_name_altogether(conll_files, write):
     corpus = load_corpus(dataset_name=str(conll_files), train_file=write("t.conll", IOB1))
     assert corpus.splits.num_rows == {"train": 2}
@@ -100,6 +184,130 @@ def test_other_schemes_become_iob2(write):
 def test_a_given_scheme_is_not_questioned(write):
     path = write("t.conll", "Mira I-PER\nToll I-PER\nsleeps O\n")
     assert names(load_corpus(train_file=path, scheme="IO")) == [["B-PER", "I-PER", "O"]]
+
+
+SLIP = "Mira B-PER\nsleeps O\n\n" * 150 + "Sorn B-LOC\nToll I-PER\nfroze O\n"
+
+
+def slips(name):
+    return f"{name}: tag 'I-PER' opens an entity, where IOB2 has B-; 1 of 152 do so, this is the first; they are read"
+
+
+def test_one_ill_formed_tag_is_read_as_conlleval_does_and_told_once_with_its_line(write, caplog):
+    path = write("t.conll", SLIP)
+    corpus = load_corpus(train_file=path, validation_file=path)
+    assert (corpus.scheme, names(corpus)[-1]) == ("IOB2", ["B-LOC", "B-PER", "O"])
+    (record,) = caplog.records
+    assert record.levelno == logging.WARNING
+    assert slips(f"{path}:452") in record.getMessage()
+
+
+def test_one_ill_formed_tag_among_declared_numbers_is_told_with_its_row(tmp_path, caplog):
+    sentences = ["Mira/B-PER sleeps/O"] * 150 + ["Sorn/B-LOC Toll/I-PER froze/O"]
+    (tmp_path / "train.parquet").write_bytes(parquet(rows_of(*sentences)))
+    corpus = load_corpus(dataset_name=str(tmp_path))
+    assert (corpus.scheme, names(corpus)[-1]) == ("IOB2", ["B-LOC", "B-PER", "O"])
+    assert slips(f"{tmp_path / 'train.parquet'}, row 150") in caplog.text
+
+
+def test_one_ill_formed_tag_beside_given_labels_is_told_too(write, caplog):
+    path = write("t.conll", SLIP)
+    corpus = load_corpus(train_file=path, labels=DECLARED)
+    assert (corpus.scheme, corpus.labels) == ("IOB2", DECLARED)
+    assert slips(f"{path}:452") in caplog.text
+
+
+@pytest.mark.parametrize("labels", [None, DECLARED])
+def test_many_ill_formed_tags_are_asked_about_with_the_line_and_the_value_to_give(write, caplog, labels):
+    path = write("t.conll", "Mira B-PER\nsleeps O\n\nSorn B-LOC\nToll I-PER\n")
+    with pytest.raises(InputError, match=r"t\.conll:5: tag 'I-PER' opens an entity; .*: give --data\.scheme=IOB2 "):
+        load_corpus(train_file=path, labels=labels)
+    corpus = load_corpus(train_file=path, labels=labels, scheme="IOB2")
+    assert names(corpus) == [["B-PER", "O"], ["B-LOC", "B-PER"]]
+    assert not caplog.records
+
+
+ONE_TYPE = "Mira B\nToll I\nsleeps O\n"
+
+
+def test_tags_without_a_type_are_read_as_one_type_and_that_is_said_once(write, caplog):
+    path = write("t.conll", ONE_TYPE)
+    corpus = load_corpus(train_file=path, validation_file=write("v.conll", "left O\nEdda B\n"))
+    assert (corpus.scheme, corpus.labels) == ("IOB2", ["O", "B-ENTITY", "I-ENTITY"])
+    assert names(corpus) == [["B-ENTITY", "I-ENTITY", "O"]]
+    assert names(corpus, "validation") == [["O", "B-ENTITY"]]
+    said = f"{path}: the tags B, I, O name no type, ENTITY is taken for all entities (--data.entity_type gives another"
+    assert [said in message for message in caplog.messages] == [True]
+
+
+def test_the_type_of_tags_without_one_can_be_named(write, caplog):
+    path = write("t.conll", ONE_TYPE)
+    corpus = load_corpus(train_file=path, entity_type="Species")
+    assert (corpus.labels, caplog.messages) == (["O", "B-Species", "I-Species"], [])
+    corpus = load_corpus(test_file=path, entity_type="Species", labels=corpus.labels)
+    assert names(corpus, "test") == [["B-Species", "I-Species", "O"]]
+
+
+@pytest.mark.parametrize(
+    ("declared", "tags", "scheme"),
+    [
+        (["O", "B", "I"], ["B", "I", "O"], "IOB2"),
+        (["B", "I", "O"], ["B", "I", "O"], "IOB2"),
+        (["O", "B", "E", "I", "S"], ["B", "E", "O"], "BIOES"),
+    ],
+)
+def test_declared_names_without_a_type_are_read_alike(tmp_path, declared, tags, scheme):
+    rows = {"tokens": [["Mira", "Toll", "left"]], "ner_tags": [[declared.index(tag) for tag in tags]]}
+    (tmp_path / "train.parquet").write_bytes(parquet(rows, names=declared))
+    corpus = load_corpus(dataset_name=str(tmp_path))
+    assert (corpus.scheme, corpus.labels) == (scheme, ["O", "B-ENTITY", "I-ENTITY"])
+    assert names(corpus) == [["B-ENTITY", "I-ENTITY", "O"]]
+
+
+def test_a_type_for_tags_that_have_types_is_refused(write):
+    path = write("t.conll", "Mira B-PER\nsleeps O\n")
+    with pytest.raises(
+        InputError, match=r"t\.conll: --data\.entity_type=X is for entities whose tags .* such as B-PER; leave it out"
+    ):
+        load_corpus(train_file=path, entity_type="X")
+    with pytest.raises(InputError, match=r"entity_type=X: --data\.scheme=plain has no entities; leave one out"):
+        load_corpus(train_file=write("t.conll", ONE_TYPE), entity_type="X", scheme="plain")
+
+
+def test_plain_is_taken_at_its_word(write):
+    for text, labels in ((ONE_TYPE, ["O", "B", "I"]), ("Mira b-per\nToll B_PER\n", ["B_PER", "b-per"])):
+        assert set(load_corpus(train_file=write("t.conll", text), scheme="plain").labels) == set(labels)
+
+
+@pytest.mark.parametrize(
+    ("tags", "line", "expected"),
+    [
+        (["O", "b-per", "i-per"], 2, "tag 'b-per' belongs to no scheme; expected B-per;"),
+        (["b-per", "i-per", "b-per"], 1, "tag 'b-per' belongs to no scheme; expected B-per;"),
+        (["O", "B_PER", "I_PER"], 2, "tag 'B_PER' belongs to no scheme; expected B-PER;"),
+        (["O", "PER-B", "PER-I"], 2, "tag 'PER-B' belongs to no scheme; expected B-PER;"),
+        (["B-PER", "O", "b-org"], 3, "tag 'b-org' belongs to no scheme; expected B-org;"),
+        (["B-PER", "O", "B-ORG|B-LOC"], 3, r"tag 'B-ORG\|B-LOC' holds more than one label; .* such as B-ORG;"),
+    ],
+)
+@pytest.mark.parametrize("options", [{}, {"labels": DECLARED}, {"scheme": "IO"}, {"scheme": "IOB2"}])
+def test_tags_that_nearly_are_of_a_scheme_are_named_with_their_line(write, tags, line, expected, options):
+    if options.get("scheme") == "IO":
+        tags = [tag.replace("B-PER", "I-PER") for tag in tags]
+    path = write("t.conll", "".join(f"word {tag}\n" for tag in tags))
+    with pytest.raises(InputError, match=rf"t\.conll:{line}: {expected}"):
+        load_corpus(train_file=path, **options)
+
+
+def test_a_tag_without_a_type_among_others_is_named_with_its_line(write):
+    with pytest.raises(InputError, match=r"t\.conll:3: tag 'B' belongs to no scheme; expected B- followed by a type"):
+        load_corpus(train_file=write("t.conll", "Mira B-PER\nleft O\nSorn B\n"))
+
+
+def test_a_test_file_alone_is_not_read_as_plain_for_its_spelling(write):
+    path = write("t.conll", "Mira b-per\nToll i-per\nslept O\n")
+    with pytest.raises(InputError, match=r"t\.conll:1: tag 'b-per' belongs to no scheme; expected B-per"):
+        load_corpus(test_file=path, labels=["O", "b-per", "i-per"])
 
 
 def test_every_split_is_read_in_the_scheme_of_train(write):
@@ -216,6 +424,96 @@ def test_other_labels_and_another_scheme_give_other_ids(write):
     path = write("t.conll", "Mira I-PER\nToll I-PER\n")
     for scheme, ids in (("plain", [[0, 0]]), ("IOB2", [[1, 0]])):
         assert load_corpus(train_file=path, scheme=scheme, labels=labels).splits["train"]["tags"][:] == ids
+
+
+@pytest.fixture
+def arrow_files(write, caches):
+    """Load a corpus of two tables, and give what loads it again and the files of the cache."""
+    path = write("t.conll", "Mira B-PER\nsleeps O\n\n" * 2500)
+
+    def load():
+        return load_corpus(train_file=path).splits["train"][:]
+
+    rows = load()
+    files = sorted(caches.rglob("*.arrow"))
+    assert len(files) == 2
+
+    def load_again():
+        assert load() == rows
+        assert sorted(caches.rglob("*.arrow")) == files
+
+    return load_again, files
+
+
+@pytest.mark.parametrize("kept", [0, 7, 0.5, 0.999, -8, -1])
+@pytest.mark.parametrize("which", [0, 1])
+def test_a_cut_file_of_the_cache_is_made_anew(arrow_files, which, kept):
+    load_again, files = arrow_files
+    size = files[which].stat().st_size
+    os.truncate(files[which], int(size * kept) if isinstance(kept, float) else kept % size)
+    load_again()
+    assert files[which].stat().st_size == size
+
+
+def test_a_file_of_the_cache_that_was_cut_between_two_batches_is_made_anew(arrow_files):
+    import pyarrow
+
+    load_again, files = arrow_files
+    with pyarrow.memory_map(str(files[0])) as stream:
+        reader = pyarrow.ipc.open_stream(stream)
+        assert reader.read_next_batch().num_rows == 1000
+        end = stream.tell()
+    os.truncate(files[0], end)
+    with pyarrow.memory_map(str(files[0])) as stream:
+        assert pyarrow.ipc.open_stream(stream).read_all().num_rows == 1000  # it reads as if it were whole
+    load_again()
+
+
+def test_a_file_of_the_cache_whose_end_never_reached_the_disk_is_made_anew(arrow_files):
+    load_again, files = arrow_files
+    with files[1].open("r+b") as file:
+        file.seek(-4096, os.SEEK_END)
+        file.write(bytes(4096))
+    load_again()
+
+
+@pytest.fixture
+def no_room():
+    """Files of at most 16 KiB: what a full disk says, in other words."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (16 * 1024, before[1]))
+    yield
+    resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+def test_a_cache_without_room_is_said_with_its_file_and_nothing_is_kept(write, caches, request):
+    path = write("t.conll", "Mira B-PER\nsleeps O\n\n" * 2500)
+    request.getfixturevalue("no_room")
+    with pytest.raises(
+        InputError, match=r"[0-9a-f]{32}\.arrow: the cache cannot be written: File too large; nothing of"
+    ):
+        load_corpus(train_file=path)
+    assert [file for file in caches.rglob("*") if file.is_file()] == []
+
+
+def test_a_cache_that_is_no_folder_is_said(write, caches):
+    caches.write_text("")
+    with pytest.raises(InputError, match=r"\.arrow: the cache cannot be written: (File exists|Not a directory)"):
+        load_corpus(train_file=write("t.conll", IOB1))
+
+
+def test_any_change_of_the_code_makes_another_key(monkeypatch, tmp_path):
+    from ner_lightning import sources
+
+    keys = set()
+    for name, text in [("sources.py", "a"), ("sources.py", "b"), ("new.py", "new"), ("wing/new.py", "c")]:
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(text)
+        monkeypatch.setattr(sources, "__file__", str(tmp_path / "sources.py"))
+        sources._code.cache_clear()
+        keys.add(sources.content_key("x"))
+    sources._code.cache_clear()
+    assert len(keys) == 4
 
 
 def test_a_malformed_file_leaves_nothing_half_written(write, caches):
@@ -338,6 +636,51 @@ def test_a_json_file_without_rows(write):
         load_corpus(train_file=write("t.json", "\n"))
 
 
+BRAT = "T1\tPER 0 4\tMira\nT2\tLOC 10 16;20 22\tTarnby\n"
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "expected"),
+    [
+        (
+            "t.jsonl.gz",
+            gzip.compress(b"{}", mtime=0),
+            r"t\.jsonl\.gz: expected text in UTF-8, found a gzip file; unpack it",
+        ),
+        ("t.conll", "Mira B-PER\n".encode("utf-16"), r"t\.conll: expected text in UTF-8, found UTF-16; convert it"),
+        ("t.json", '{"tokens": []}'.encode("utf-16-be"), r"t\.json: .* a binary file, or UTF-16 without a byte order"),
+        ("t.conll", "Mira B-PER\n".encode("utf-32"), r"t\.conll: .* found UTF-32; convert it"),
+        ("t.conll", b"PK\3\4", r"t\.conll: .* found a zip archive"),
+        ("t.spacy", b"x\x9c\xed", r"t\.spacy: .* as a \.spacy file is; export it as CoNLL columns or JSON lines"),
+        ("t.pdf", b"%PDF-1.7\n", r"t\.pdf: .* found a PDF"),
+        ("t.conll", b"PAR1\x15", r"t\.conll: .* found a parquet file; to train, give it the suffix \.parquet"),
+        ("t.json", b'[\n{"tokens": ["a"]}\n]\n', r"t\.json: a JSON array; expected one object a line"),
+        ("t.json", b'\n {\r\n"data": []}\n', r"t\.json: a JSON object of several lines; expected one object a line"),
+        ("t.ann", BRAT.encode(), r"t\.ann:1: expected columns, .* annotation of brat: .*; to train, give words with"),
+        ("t.conll", b"\n" + BRAT.encode(), r"t\.conll:2: expected columns, .* annotation of brat"),
+        ("t.ann", b"R1\tnear Arg1:T1 Arg2:T2\n", r"t\.ann:1: .* annotation of brat"),
+    ],
+)
+def test_a_file_of_another_kind_is_told_what_it_is(tmp_path, name, content, expected):
+    path = tmp_path / name
+    path.write_bytes(content)
+    with pytest.raises(InputError, match=expected):
+        load_corpus(train_file=path)
+
+
+def test_columns_may_look_a_little_like_another_kind(write):
+    assert load_corpus(train_file=write("t.ann", "T1 B-PER\n[ O\nPK O\n")).labels == ["O", "B-PER", "I-PER"]
+    assert load_corpus(train_file=write("t.tsv", "T1\tB-PER\n%PDF\tO\n")).labels == ["O", "B-PER", "I-PER"]
+
+
+def test_a_parquet_file_that_is_damaged_inside(tmp_path):
+    content = bytearray(parquet(rows_of(*["Mira/B-PER sleeps/O"] * 50)))
+    content[4:40] = bytes(36)
+    (tmp_path / "train.parquet").write_bytes(content)
+    with pytest.raises(InputError, match=r"train\.parquet: expected a parquet file: "):
+        load_corpus(dataset_name=str(tmp_path))
+
+
 def test_a_parquet_file_that_is_none(write):
     with pytest.raises(InputError, match=r"t\.parquet: expected a parquet file"):
         load_corpus(train_file=write("t.parquet", "Mira"))
@@ -384,7 +727,7 @@ def test_a_tag_that_the_given_scheme_lacks(write):
 
 
 def test_tags_that_cannot_decide_the_scheme(write):
-    with pytest.raises(InputError, match=r"t\.conll: .*IOB1 and IO both remain"):
+    with pytest.raises(InputError, match=r"t\.conll:1: .*IOB1 and IO both remain"):
         load_corpus(train_file=write("t.conll", "Mira I-PER\nsleeps O\n"))
 
 
@@ -394,6 +737,23 @@ def test_a_label_that_only_another_split_has(write):
         InputError, match=r"v\.conll:4: label B-LOC of the validation split is not in the label list O, B-PER"
     ):
         load_corpus(train_file=write("t.conll", "Mira B-PER\n"), validation_file=validation)
+
+
+def test_labels_of_all_splits(write):
+    train, test = write("t.conll", "Mira NNP\nsleeps VBZ\n"), write("v.conll", "whose WP$\nMira NNP\n")
+    with pytest.raises(
+        InputError, match=r"v\.conll:1: label WP\$ of the test split .*--data\.labels=all takes it from"
+    ):
+        load_corpus(train_file=train, test_file=test)
+    corpus = load_corpus(train_file=train, test_file=test, labels="all")
+    assert (corpus.labels, names(corpus, "test")) == (["NNP", "VBZ", "WP$"], [["WP$", "NNP"]])
+    assert load_corpus(test_file=test, labels="all", scheme="plain").labels == ["NNP", "WP$"]
+
+
+def test_a_tag_of_no_scheme_in_any_split_is_named_where_the_labels_of_all_are_asked_for(write):
+    validation = write("v.conll", "Edda B-PER\nSorn LOC\n")
+    with pytest.raises(InputError, match=r"v\.conll:2: tag 'LOC' belongs to no scheme"):
+        load_corpus(train_file=write("t.conll", "Mira B-PER\n"), validation_file=validation, labels="all")
 
 
 def test_a_label_that_the_given_list_lacks(write):
@@ -605,6 +965,15 @@ def test_a_dataset_that_does_not_load(hub):
         load_corpus(dataset_name="user/empty")
 
 
+def test_a_cut_copy_of_a_hub_dataset_is_made_anew(mini, caches):
+    rows = load_corpus(dataset_name="user/mini").splits["train"][:]
+    (file,) = caches.rglob("mini-train.arrow")
+    os.truncate(file, file.stat().st_size - 100)
+    for path in (caches / "ner_lightning").iterdir():
+        path.unlink()
+    assert load_corpus(dataset_name="user/mini").splits["train"][:] == rows
+
+
 def test_a_dataset_with_a_broken_card(mini):
     card = b"---\nconfigs:\n- config_name: default\n  data_files: 3\n---\n"
     mini.add_repo("dataset", "user/mini", {"README.md": card})
@@ -669,6 +1038,15 @@ def test_offline_takes_the_cached_copy(mini, offline):
     assert (corpus.commit, corpus.labels) == (online.commit, online.labels)
     assert corpus.splits["train"][:] == online.splits["train"][:]
     assert len(mini.requests) == requests
+
+
+def test_offline_a_cut_copy_is_told(mini, caches, offline):
+    load_corpus(dataset_name="user/mini")
+    (file,) = caches.rglob("mini-train.arrow")
+    os.truncate(file, file.stat().st_size - 100)
+    offline()
+    with pytest.raises(InputError, match=r"user/mini: the cached copy in .* is cut; load it once with network"):
+        load_corpus(dataset_name="user/mini")
 
 
 def test_offline_keeps_revisions_apart(mini, offline):

@@ -153,6 +153,38 @@ def test_a_second_run_does_not_tokenise_again(make):
     assert cache_of(make()) == cache_of(first)
 
 
+def test_cut_windows_are_made_anew(make):
+    before = make().train_dataloader().dataset["input_ids"][:]
+    path, *_ = cache_of(make())
+    size = os.stat(path).st_size
+    os.truncate(path, size // 2)
+    assert make().train_dataloader().dataset["input_ids"][:] == before
+    assert os.stat(path).st_size == size
+
+
+def test_labels_of_all_splits_are_a_list_from_then_on(make, tmp_path):
+    (tmp_path / "test.conll").write_text("Mira B-RARE\n")
+    data = make(labels="all", test_file=str(tmp_path / "test.conll"))
+    labels = ["O", "B-LOC", "I-LOC", "B-MISC", "I-MISC", "B-ORG", "I-ORG", "B-PER", "I-PER", "B-RARE", "I-RARE"]
+    assert data.labels == data.state_dict()["given_labels"] == labels
+    assert "labels" not in data.hparams
+
+
+def test_labels_of_all_splits_need_a_split(tiny_model, conll_files):
+    data = TokenClassificationDataModule(
+        predict_file=str(conll_files / "test.conll"), labels="all", model_name_or_path=str(tiny_model)
+    )
+    with pytest.raises(InputError, match=r"no data: .*; to predict, --data.labels"):
+        data.predict_dataloader()
+
+
+def test_the_type_of_tags_without_one_is_recorded(make, tmp_path):
+    (tmp_path / "train.conll").write_text("Mira B\nToll I\nleft O\n")
+    options = {"train_file": str(tmp_path / "train.conll"), "validation_file": None, "test_file": None}
+    data = make(**options, entity_type="Taxon")
+    assert (data.labels, data.hparams["entity_type"]) == (["O", "B-Taxon", "I-Taxon"], "Taxon")
+
+
 @pytest.mark.parametrize(
     "option", [{"max_seq_length": 20}, {"label_all_tokens": True}, {"label_column_name": 1}, {"labels": LABELS[::-1]}]
 )

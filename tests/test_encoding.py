@@ -356,6 +356,13 @@ def test_fingerprint_changes_with_what_decides_the_encoding(tokenizer, other):
     assert other().fingerprint() != encoder(tokenizer).fingerprint()
 
 
+def test_fingerprint_changes_with_the_way_to_see_words(tokenizer):
+    one = encoder(tokenizer)
+    before = one.fingerprint()
+    one._spaces = True
+    assert one.fingerprint() != before
+
+
 def with_unknown(token):
     tokenizer = tiny_tokenizer()
     tokenizer.unk_token = token
@@ -493,13 +500,57 @@ def sentence_piece():
     return PreTrainedTokenizerFast(tokenizer_object=pieces, unk_token="<unk>")
 
 
+def spaces_split_off(*, trim_offsets):
+    """A tokenizer as Llama 3's: what a pattern splits off is made bytes, a space before digits alone."""
+    from tokenizers import Regex, Tokenizer, models, pre_tokenizers, processors, trainers
+    from transformers import PreTrainedTokenizerFast
+
+    pieces = Tokenizer(models.BPE())
+    pattern = r"[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+    pieces.pre_tokenizer = pre_tokenizers.Sequence(
+        [pre_tokenizers.Split(Regex(pattern), "isolated"), pre_tokenizers.ByteLevel(False, use_regex=False)]
+    )
+    trainer = trainers.BpeTrainer(
+        vocab_size=340, initial_alphabet=pre_tokenizers.ByteLevel.alphabet(), show_progress=False
+    )
+    pieces.train_from_iterator(CORPUS, trainer)
+    pieces.post_processor = processors.ByteLevel(trim_offsets=trim_offsets)
+    return PreTrainedTokenizerFast(tokenizer_object=pieces)
+
+
+def byte_fallback():
+    """A tokenizer as Gemma's: a space is a sign like others, and a rare character the pieces of its bytes."""
+    from transformers import GemmaTokenizer
+
+    special = ["<pad>", "<eos>", "<bos>", "<unk>", "<mask>", *(f"<0x{byte:02X}>" for byte in range(256))]
+    pieces = [*special, "▁", *"abcMZ9.,-'", "▁a", "ab", "▁M"]
+    vocabulary = {piece: number for number, piece in enumerate(pieces)}
+    return GemmaTokenizer(vocab=vocabulary, merges=[("▁", "a"), ("a", "b"), ("▁", "M")])
+
+
 @pytest.fixture(scope="module")
 def tokenizers(tokenizer):
-    trimmed, whole = (byte_level(trim_offsets=trim) for trim in (True, False))
-    return {"word pieces": tokenizer, "bytes": trimmed, "bytes, whole": whole, "sentence pieces": sentence_piece()}
+    return {
+        "word pieces": tokenizer,
+        "bytes": byte_level(trim_offsets=True),
+        "bytes, whole": byte_level(trim_offsets=False),
+        "sentence pieces": sentence_piece(),
+        "spaces split off": spaces_split_off(trim_offsets=False),
+        "spaces split off, trimmed": spaces_split_off(trim_offsets=True),
+        "byte fallback": byte_fallback(),
+    }
 
 
-KINDS = ["word pieces", "bytes", "bytes, whole", "sentence pieces"]
+KINDS = [
+    "word pieces",
+    "bytes",
+    "bytes, whole",
+    "sentence pieces",
+    "spaces split off",
+    "spaces split off, trimmed",
+    "byte fallback",
+]
+SPACES = KINDS[4:]  # words are given the space before them
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -528,6 +579,39 @@ def test_words_between_single_spaces_are_encoded_as_a_list_of_them(tokenizers, k
     spans, columns = encode.encode_texts([" ".join(words)])
     assert [" ".join(words)[start:end] for start, end in spans[0]] == words
     assert columns == encode.encode([words])
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@quick
+@given(st.lists(st.text("abcMZ9é.-'中1", min_size=1, max_size=6), min_size=1, max_size=8))
+@example(["It", "'s", "1996-08-24", ",", "don't", "9.5", "é", "中"])
+def test_words_have_the_sub_words_of_the_text_that_they_make(tokenizers, kind, words):
+    (ids,) = encoder(tokenizers[kind], max_seq_length=400).encode([words])["input_ids"]
+    assert ids == tokenizers[kind](" ".join(words)).input_ids
+
+
+@pytest.mark.parametrize("kind", SPACES)
+@quick
+@example([""], 24)
+@given(st.lists(st.text(" \tab9é\x07\u200b\u0301\U0001f642", max_size=4), min_size=1, max_size=8), lengths)
+def test_every_word_is_scored_once_where_words_have_their_spaces(tokenizers, kind, words, max_seq_length):
+    columns = encoder(tokenizers[kind], max_seq_length=max_seq_length).encode([words], [[1] * len(words)])
+    assert sorted(index for index, _, _ in scored(columns)) == list(range(len(words)))
+    assert {label for _, _, label in scored(columns)} == {1}
+
+
+@pytest.mark.parametrize("kind", SPACES)
+@pytest.mark.parametrize("label_all_tokens", [False, True])
+def test_a_space_that_is_a_sub_word_is_not_what_is_scored(tokenizers, kind, label_all_tokens):
+    tokenizer = tokenizers[kind]
+    columns = encoder(tokenizer, label_all_tokens=label_all_tokens).encode([["M", "9", "a"]], [[1, 5, 0]])
+    (space,) = tokenizer(" ", add_special_tokens=False).input_ids
+    (nine,) = tokenizer("9", add_special_tokens=False).input_ids
+    ids, labels, index = (columns[name][0] for name in ("input_ids", "labels", "word_index"))
+    place = ids.index(space)
+    assert ids[place + 1] == nine
+    assert labels[place : place + 2] == [IGNORE, 5]
+    assert index[place : place + 2] == [-1, 1]
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -1,6 +1,7 @@
 """Files to predict: chunks that together are the file, and what is wrong with it said before any work."""
 
 import gc
+import gzip
 import io
 import json
 import os
@@ -259,13 +260,26 @@ def test_a_pipe_is_read_once(tmp_path):
         ("in.conll", b"Mira NNP\nTarnb\xff NNP\n", r"in.conll:2: expected UTF-8, found byte 0xff at position 6"),
         ("in.txt", "", r"in.txt: there is nothing in it; expected one sentence or paragraph a line"),
         ("in.txt", b"Mira\nTarnb\xff\n", r"in.txt:2: expected UTF-8, found byte 0xff at position 6"),
-        ("in.parquet", b"PAR1\x15", r"in.parquet: expected CoNLL columns, .* in UTF-8, found a binary file"),
-        ("in.txt", "Mira".encode("utf-16"), r"in.txt: expected .* in UTF-8, found a binary file"),
+        ("in.parquet", b"PAR1\x15", r"in.parquet: expected text in UTF-8, found a parquet file; .* JSON lines"),
+        ("in.txt", "Mira".encode("utf-16"), r"in.txt: expected text in UTF-8, found UTF-16; convert it"),
+        ("in.txt", "Mira".encode("utf-16-le"), r"in.txt: .* found a binary file, or UTF-16 without"),
+        (
+            "in.jsonl.gz",
+            gzip.compress(b'{"text": "a"}\n', mtime=0),
+            r"in.jsonl.gz: .* found a gzip file; unpack it \(gunzip\)",
+        ),
+        ("in.json", '\ufeff[\n{"text": "a"}\n]\n', r"in.json: a JSON array; expected one object a line"),
+        ("in.json", '{\n"text": "a"\n}\n', r"in.json: a JSON object of several lines; expected one object a line"),
+        (
+            "in.ann",
+            "#1\tAnnotatorNotes T1\tx\n",
+            r"in.ann:1: expected columns, .* found an annotation of brat: .*predict, the .txt beside it",
+        ),
         ("in.jsonl", "", r"in.jsonl: expected a JSON object on each line, found none"),
         ("in.jsonl", "\n \n", r"in.jsonl: expected a JSON object on each line, found none"),
         ("in.jsonl", '{"text": "a"}\n[1]\n', r"in.jsonl:2: expected a JSON object, found '\[1\]'"),
         ("in.jsonl", '{"text": "a"}\n\n{"text"\n', r"in.jsonl:3: expected a JSON object, found"),
-        ("in.jsonl", "[" * 100_000, r"in.jsonl:1: expected a JSON object, found '\[\[\["),
+        ("in.jsonl", '{"text": "a"}\n' + "[" * 100_000, r"in.jsonl:2: expected a JSON object, found '\[\[\["),
         ("in.jsonl", '{"a": 1, "b": 2}\n', r"in.jsonl:1: expected a field tokens or text, found a, b \(--data.text_c"),
         ("in.jsonl", "{}\n", r"in.jsonl:1: expected a field tokens or text, found none"),
         ("in.jsonl", '{"text": "a"}\n{"tokens": []}\n', r"in.jsonl:2: expected a field text, found tokens"),

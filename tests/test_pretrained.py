@@ -12,11 +12,14 @@ from conftest import tiny_tokenizer
 from ner_lightning.errors import InputError
 from ner_lightning.pretrained import (
     _hub_answers,
+    as_in_text,
     head_parameters,
     load_config,
     load_token_classifier,
     load_tokenizer,
     longest_input,
+    marks_subwords,
+    needs_spaces,
     trained_labels,
 )
 
@@ -203,21 +206,64 @@ def test_unigram_pieces_are_left_alone_and_split_words_like_their_text(unigram, 
     assert not said()
 
 
-def test_a_tokenizer_that_cannot_split_words_like_text_is_warned_of(tmp_path, said):
+@pytest.fixture(params=["PreTrainedTokenizerFast", "Qwen2Tokenizer"])
+def spaces_split_off(request, tmp_path):
+    """A folder with a tokenizer as decoders have it: the spaces are split off before the byte level sees them."""
+    import transformers
     from tokenizers import Regex, pre_tokenizers
-    from transformers import PreTrainedTokenizerFast
 
-    pieces = byte_level_pieces()  # as in several decoders: the spaces are split off before the byte level sees them
+    pieces = byte_level_pieces()
     pieces.pre_tokenizer = pre_tokenizers.Sequence(
         [
-            pre_tokenizers.Split(Regex(r" ?\w+| ?[^\s\w]+"), "isolated"),
+            pre_tokenizers.Split(Regex(r"[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+|\s+"), "isolated"),
             pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
         ]
     )
-    PreTrainedTokenizerFast(tokenizer_object=pieces, **SPECIAL).save_pretrained(tmp_path / "sequence")
-    load_tokenizer(str(tmp_path / "sequence"))
+    tokenizer = getattr(transformers, request.param)(tokenizer_object=pieces, **SPECIAL)
+    tokenizer.save_pretrained(tmp_path / "split_off")
+    return tmp_path / "split_off"
+
+
+@pytest.mark.parametrize("words", [*SENTENCES, ["On", "1996-08-24", ",", "he", "didn't", "pay", "3.50"]], ids=" ".join)
+def test_words_are_given_their_spaces_where_a_tokenizer_reads_them_as_parts_of_words(spaces_split_off, words, said):
+    tokenizer = load_tokenizer(str(spaces_split_off))
+    assert needs_spaces(tokenizer)
+    assert ids(tokenizer, as_in_text(words)) == tokenizer(" ".join(words)).input_ids
+    assert not said()
+
+
+def test_a_tokenizer_that_reads_spaces_as_parts_of_words_is_left_alone(spaces_split_off, tmp_path):
+    from transformers import AutoTokenizer
+
+    tokenizer, plain = load_tokenizer(str(spaces_split_off)), AutoTokenizer.from_pretrained(spaces_split_off)
+    assert tokenizer.backend_tokenizer.to_str() == plain.backend_tokenizer.to_str()
+    assert tokenizer.init_kwargs == plain.init_kwargs
+    for one, folder in ((tokenizer, "ours"), (plain, "plain")):
+        one.save_pretrained(tmp_path / folder)
+    for file in (tmp_path / "plain").iterdir():
+        assert (tmp_path / "ours" / file.name).read_bytes() == file.read_bytes()
+
+
+def test_other_tokenizers_need_no_spaces(tiny_model, byte_level, unigram):
+    assert not any(needs_spaces(load_tokenizer(str(path))) for path in (tiny_model, byte_level, unigram))
+
+
+def test_word_pieces_alone_mark_the_further_sub_words(tiny_model, byte_level, unigram, spaces_split_off):
+    assert marks_subwords(load_tokenizer(str(tiny_model)))
+    assert not any(marks_subwords(load_tokenizer(str(path))) for path in (byte_level, unigram, spaces_split_off))
+
+
+def test_a_tokenizer_whose_sub_words_go_over_the_ends_of_words_is_warned_of(tmp_path, said):
+    from tokenizers import Tokenizer, models, trainers
+    from transformers import PreTrainedTokenizerFast
+
+    pieces = Tokenizer(models.BPE(unk_token="<unk>"))  # without a pre-tokenizer a space is a character like others
+    trainer = trainers.BpeTrainer(vocab_size=300, special_tokens=SPECIAL_TOKENS, show_progress=False)
+    pieces.train_from_iterator(["He lives in Sorn , he lives"] * 3, trainer)
+    PreTrainedTokenizerFast(tokenizer_object=pieces, **SPECIAL).save_pretrained(tmp_path / "over")
+    load_tokenizer(str(tmp_path / "over"))
     (warning,) = said()
-    assert "splits a list of words otherwise than the text they make" in warning
+    assert "splits words otherwise than the text that they make" in warning
 
 
 def test_a_slow_tokenizer_is_refused_with_the_reason(tmp_path):
@@ -557,3 +603,130 @@ def test_an_error_without_words_is_named_by_its_type(tiny_model, monkeypatch):
     monkeypatch.setattr(AutoConfig, "from_pretrained", fail)
     with pytest.raises(InputError, match=r"cannot be loaded: EOFError$"):
         load_config(str(tiny_model))
+
+
+# ---- code of others
+
+CODE = """\
+import pathlib
+from transformers import BertConfig, BertForTokenClassification, BertModel
+
+(pathlib.Path({marker!r})).touch()
+
+
+class OwnConfig(BertConfig):
+    model_type = "own"
+
+
+class OwnModel(BertModel):
+    config_class = OwnConfig
+
+
+class OwnForTokenClassification(BertForTokenClassification):
+    config_class = OwnConfig
+"""
+
+
+@pytest.fixture
+def with_code(tiny_model, tmp_path, monkeypatch):
+    """A folder with a model of a class of its own, and a file that its code makes, or a question."""
+    import builtins
+
+    import transformers.dynamic_module_utils
+
+    folder, marker = tmp_path / "with_code", tmp_path / "was_run"
+
+    def asked(question):
+        marker.touch()
+        return "y"
+
+    monkeypatch.setattr(builtins, "input", asked)
+    monkeypatch.setattr(transformers.dynamic_module_utils, "HF_MODULES_CACHE", str(tmp_path / "modules"))
+    monkeypatch.syspath_prepend(str(tmp_path / "modules"))
+    shutil.copytree(tiny_model, folder)
+    config = json.loads((folder / "config.json").read_text())
+    names = {"AutoConfig": "OwnConfig", "AutoModel": "OwnModel"}
+    names["AutoModelForTokenClassification"] = "OwnForTokenClassification"
+    config |= {"model_type": "own", "auto_map": {auto: f"own.{name}" for auto, name in names.items()}}
+    (folder / "config.json").write_text(json.dumps(config))
+    (folder / "own.py").write_text(CODE.format(marker=str(marker)))
+    return folder, marker
+
+
+def test_code_of_others_is_refused_in_one_sentence_and_nothing_is_asked(with_code):
+    folder, marker = with_code
+    sentence = (
+        rf"^--model\.model_name_or_path={folder} comes with code of its own, which is not run unless you trust it: "
+        r"read it, then give --model\.trust_remote_code=true on the command line "
+        r"\(export and push: --trust_remote_code\)$"
+    )
+    for load in (
+        lambda: load_config(str(folder)),
+        lambda: load_token_classifier(str(folder), labels=LABELS),
+        lambda: load_token_classifier(str(folder), labels=LABELS, pretrained=False),
+    ):
+        with pytest.raises(InputError, match=sentence):
+            load()
+    load_tokenizer(str(folder))  # which needs none of it
+    assert not marker.exists()
+
+
+def test_code_of_others_is_run_where_it_is_trusted(with_code):
+    folder, marker = with_code
+    model = load_token_classifier(str(folder), labels=LABELS, trust_remote_code=True)
+    assert type(model).__name__ == "OwnForTokenClassification"
+    without_limit = load_tokenizer(str(folder), trust_remote_code=True)
+    without_limit.model_max_length = int(1e30)
+    assert longest_input(without_limit, model.config) == 64
+    assert marker.exists()
+
+
+def test_code_that_transformers_has_itself_is_not_run(with_code):
+    folder, marker = with_code
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | {"model_type": "bert"}))
+    assert type(load_token_classifier(str(folder), labels=LABELS)).__name__ == "BertForTokenClassification"
+    assert not marker.exists()
+
+
+def test_trust_comes_from_the_command_line_alone(with_code, conll_files, tmp_path, caches, monkeypatch, capsys):
+    from ner_lightning.__main__ import main
+    from ner_lightning.export import export
+
+    folder, marker = with_code
+    monkeypatch.chdir(tmp_path)
+    quiet = ["--trainer.accelerator=cpu", "--trainer.enable_progress_bar=false", "--trainer.log_every_n_steps=1"]
+    files = [f"--data.{split}_file={conll_files}/{split}.conll" for split in ("train", "validation", "test")]
+    fit = ["fit", f"--model.model_name_or_path={folder}", *files, *quiet, "--trainer.max_epochs=1"]
+    trust = "--model.trust_remote_code=true"
+
+    def refused(args, sentence):
+        capsys.readouterr()
+        assert main(args) == 1
+        error = capsys.readouterr().err.strip().splitlines()[-1]
+        assert error.startswith("error: ")
+        assert sentence in error
+        assert not marker.exists()
+
+    refused(fit, "comes with code of its own")
+    (tmp_path / "trusting.yaml").write_text("model:\n  trust_remote_code: true\n")
+    refused([*fit, "--config=trusting.yaml"], "a config file says model.trust_remote_code=true")
+    assert main([*fit, trust]) == 0
+    assert marker.exists()
+    checkpoint = "runs/version_0/checkpoints/best.ckpt"
+    saved = torch.load(checkpoint, weights_only=True)
+    for group in ("hyper_parameters", "datamodule_hyper_parameters"):
+        assert "trust_remote_code" not in saved[group]
+        saved[group]["trust_remote_code"] = True  # as whoever makes a checkpoint can write
+    torch.save(saved, checkpoint)
+    for command in (["test", *quiet], ["predict", "--data.predict_file=notes.txt", *quiet], ["inspect", *fit[1:3]]):
+        (tmp_path / "notes.txt").write_text("y\n")
+        marker.unlink(missing_ok=True)
+        refused(command, "comes with code of its own")
+    refused(["export"], "comes with code of its own")
+    refused(["push", "runs/version_0", "--repo_id=user/own"], "comes with code of its own")
+    with pytest.raises(InputError, match="comes with code of its own"):
+        export()
+    assert main(["test", trust, *quiet]) == 0
+    assert main(["export", "--trust_remote_code=true"]) == 0
+    capsys.readouterr()

@@ -56,7 +56,7 @@ def test_sizes(corpus):
 
 def test_tags_are_well_formed_iob2(corpus):
     for sentences in corpus.values():
-        assert detect_scheme([s.tags for s in sentences]) == "IOB2"
+        assert detect_scheme([s.tags for s in sentences]) == ("IOB2", None)
         for s in sentences:
             for before, tag in pairwise(["O", *s.tags]):
                 assert not tag.startswith("I-") or before in (f"B-{tag[2:]}", tag)

@@ -8,14 +8,19 @@ from hypothesis import strategies as st
 from ner_lightning.errors import InputError
 from ner_lightning.tags import (
     Entity,
+    Slips,
     TagError,
+    UndecidedError,
     continuation,
     detect_scheme,
     entities,
     from_iob2,
     is_entity_scheme,
     label_list,
+    lacks_types,
+    refuse_malformed,
     to_iob2,
+    with_type,
 )
 
 TYPES = ["PER", "LOC", "creative-work", "Ort", "人", "-", "_"]
@@ -142,7 +147,7 @@ def test_plain_tags_stay_as_they_are():
         (
             "E-PER",
             "IOB2",
-            "'E-PER' is not one of IOB2; expected O or B-/I- followed by a type; give `scheme`",
+            "'E-PER' is not one of IOB2; expected O or B-/I- followed by a type; give another scheme",
         ),
         ("U-PER", "BIOES", "'U-PER' is not one of BIOES; expected O or B-/I-/E-/S- followed by a type"),
         ("S-PER", "BILOU", "'S-PER' is not one of BILOU; expected O or B-/I-/L-/U- followed by a type"),
@@ -198,15 +203,15 @@ def test_a_tag_error_survives_another_process():
     ],
 )
 def test_the_evidence_decides(scheme, sentences):
-    assert detect_scheme(sentences) == scheme
+    assert detect_scheme(sentences) == (scheme, None)
 
 
 def test_a_begin_after_another_type_is_evidence_of_iob2():
-    assert detect_scheme([["B-PER", "B-LOC"]]) == "IOB2"
+    assert detect_scheme([["B-PER", "B-LOC"]]) == ("IOB2", None)
 
 
 def test_detection_takes_a_stream_and_empty_sentences():
-    assert detect_scheme(iter([[], ["B-PER"], []])) == "IOB2"
+    assert detect_scheme(iter([[], ["B-PER"], []])) == ("IOB2", None)
 
 
 @pytest.mark.parametrize("scheme", ["IOB1", "IOB2", "BIOES", "BILOU"])
@@ -215,19 +220,22 @@ def test_a_written_corpus_is_detected_in_any_order_of_sentences(scheme):
     written = [from_iob2(tags, scheme=scheme) for tags in sentences]
     for seed in range(5):
         random.Random(seed).shuffle(written)
-        assert detect_scheme(written) == scheme
+        assert detect_scheme(written) == (scheme, None)
 
 
 @pytest.mark.parametrize(
     ("sentences", "expected"),
     [
-        ([["O", "I-PER", "I-LOC"]], "I- tags only .*'I-PER'.* IOB1 and IO both remain; give `scheme`"),
+        (
+            [["O", "I-PER", "I-LOC"]],
+            "I- tags only .*'I-PER'.* IOB1 and IO both remain; give --data.scheme=IOB1 or --data.scheme=IO$",
+        ),
         (
             [["O", "B-PER", "O", "I-LOC"]],
-            "'B-PER'.*'I-LOC'.*no scheme fits.*`scheme`.*read as conlleval does",
+            "'I-LOC' opens an entity; 1 open with B-, .* 1 with I-, .* --data.scheme=IOB2 .*read as conlleval does",
         ),
         ([["O", "O"]], "every tag is O, so the schemes IOB1, IOB2, BIOES, BILOU, IO and plain all remain"),
-        ([[]], "there are no tags, so .* all remain; give `scheme`"),
+        ([[]], "there are no tags, so .* all remain; give one as --data.scheme"),
         ([["O", "person", "art"]], "'person' stand beside O, so the schemes IO .* and plain .* remain"),
     ],
 )
@@ -236,12 +244,107 @@ def test_where_evidence_does_not_decide_it_asks_for_the_scheme(sentences, expect
         detect_scheme(sentences)
 
 
+@pytest.mark.parametrize(("scheme", "rule", "slip"), [("IOB2", "B-PER", "I-LOC"), ("IOB1", "I-PER", "B-LOC")])
+def test_one_slip_in_a_hundred_openings_leaves_the_scheme_and_is_told(scheme, rule, slip):
+    sentences = [*[[rule, "O"]] * 60, ["O", slip], *[[rule, "O"]] * 39]
+    assert detect_scheme(sentences) == (scheme, Slips(1, 100, slip, (60, 1)))
+
+
+def test_more_slips_are_asked_about_with_the_place_of_the_first():
+    with pytest.raises(UndecidedError, match=r"'I-LOC' opens an entity; 99 open with B-, .* and 2 with I-") as caught:
+        detect_scheme([*[["B-PER", "O"]] * 99, ["O", "O", "I-LOC"], ["I-LOC"]])
+    assert (caught.value.tag, caught.value.place) == ("I-LOC", (99, 2))
+
+
+def test_an_inside_tag_behind_its_begin_is_no_slip():
+    assert detect_scheme([["I-PER", "I-PER"], *[["O", "I-PER"]] * 200, ["I-PER", "B-PER"]]) == ("IOB1", None)
+
+
 @pytest.mark.parametrize("tag", ["X-PER", "B_PER", "B-", "PER", "o", ""])
 @pytest.mark.parametrize("others", [["O", "B-PER"], ["I-PER"], ["O", "S-PER"]])
 def test_a_foreign_tag_among_entity_tags_is_named(tag, others):
     with pytest.raises(TagError, match=f"tag '{tag}' belongs to no scheme.*scheme=plain") as caught:
         detect_scheme([others, [tag]])
     assert caught.value.tag == tag
+
+
+@pytest.mark.parametrize(
+    ("tag", "expected"),
+    [
+        ("B_PER", "B-PER"),
+        ("PER-B", "B-PER"),
+        ("PER_I", "I-PER"),
+        ("b-org", "B-org"),
+        ("s:creative-work", "S-creative-work"),
+    ],
+)
+@pytest.mark.parametrize("others", [["O"], ["o"], ["O", "I-PER"], ["b-LOC", "i-LOC"]])
+def test_another_spelling_of_a_tag_is_told_with_the_right_one(tag, expected, others):
+    with pytest.raises(TagError, match=r"belongs to no scheme; expected .*; for .* give --data\.scheme=plain"):
+        refuse_malformed([tag, *others])
+    with pytest.raises(TagError, match=f"tag '{tag}' belongs to no scheme; expected {expected};"):
+        entities([tag])
+
+
+def test_a_tag_without_its_type_is_told_what_it_lacks():
+    with pytest.raises(TagError, match="tag 'I' belongs to no scheme; expected I- followed by a type"):
+        detect_scheme([["O", "B-PER", "I"]])
+
+
+@pytest.mark.parametrize("tag", ["B-ORG|B-LOC", "I-ORG,B-LOC", "B-ORG|O", "O|B-LOC", "B-DNA#B-protein", "S-a-b/E-c"])
+@pytest.mark.parametrize("others", [[], ["O"], ["B-ORG"], ["NN"]])
+def test_two_labels_in_one_tag_are_refused(tag, others):
+    with pytest.raises(TagError, match="holds more than one label; expected one for each word, such as") as caught:
+        detect_scheme([[tag, *others]])
+    assert caught.value.tag == tag
+    for scheme in ("IOB2", "IO"):
+        with pytest.raises(TagError, match="holds more than one label"):
+            to_iob2([tag], scheme=scheme)
+    assert to_iob2([tag], scheme="plain") == [tag]
+
+
+PLAIN = {
+    "UPOS": "ADJ ADP ADV AUX CCONJ DET INTJ NOUN NUM PART PRON PROPN PUNCT SCONJ SYM VERB X _",
+    "PTB": "# $ '' , -LRB- -RRB- . : CC CD DT JJ LS NN|SYM NN|VBG NNP NNPS PDT POS PRP PRP$ WP$ RP UH",
+    "STTS": "$( $, $. ADJA APPRART I KOUI NE NN PIS PPOSAT PTKVZ S VVIZU XY",
+    "Perseus": "n-s---mn- v3spia--- l-s---mn- i-------- e-------- u-------- b-------- g--------",
+    "Multext": "Ncmsn Vmip3s--n Sl I Z B E L U",
+    "Sejong": "NNG+JKS B SF S-X E-X",
+    "Chinese": "名詞 動詞 B-詞 形容詞|名詞",
+    "segmentation": "B M E S",
+    "ratings": "b-1 b-2 b-3",
+}
+
+
+@pytest.mark.parametrize("tags", [pytest.param(tags.split(), id=name) for name, tags in PLAIN.items()])
+def test_labels_of_words_are_no_malformed_entities(tags):
+    refuse_malformed(tags)
+    assert not lacks_types(tags)
+    assert label_list(tags) == sorted(tags)
+    if not any(tag.startswith("B-") for tag in tags):
+        assert detect_scheme([tags]) == ("plain", None)
+
+
+@pytest.mark.parametrize(
+    ("tags", "expected"),
+    [
+        (["O", "B", "I"], True),
+        (["O", "I"], True),
+        (["O", "B", "L", "U", "I"], True),
+        (["O", "B-", "I-"], True),
+        (["B", "I"], False),
+        (["O", "E", "S"], False),
+        (["O", "B", "I-PER"], False),
+        (["O", "B", "NN"], False),
+        (["O"], False),
+        ([], False),
+    ],
+)
+def test_tags_that_are_positions_beside_o_lack_a_type(tags, expected):
+    assert lacks_types(tags) is expected
+    if expected:
+        spelling = with_type("Taxon")
+        assert {tag[2:] for tag in map(spelling.get, tags) if tag} == {"Taxon"}
 
 
 def test_bioes_and_bilou_together_are_refused():
