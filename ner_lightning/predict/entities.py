@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from ner_lightning import tags
@@ -48,15 +48,24 @@ class EntityReader:
         Args:
             labelled: The row.
         """
-        row, entities = labelled.row, []
+        entities = self.in_text(labelled)
+        if labelled.row.spans is None:
+            for entity, (_, first, last) in zip(entities, self._find(labelled.labels), strict=True):
+                entity.update(start=first, end=last)
+        return entities
+
+    def in_text(self, labelled: LabelledRow) -> list[dict[str, Any]]:
+        """The same, with characters where the words were given, too: of these words with spaces between them.
+
+        Args:
+            labelled: The row.
+        """
+        text, spans = _text_of(labelled.row)
+        entities = []
         for type_, first, last in self._find(labelled.labels):
-            if row.text is None or row.spans is None:
-                start, end, text = first, last, " ".join(row.words[first:last])
-            else:
-                start, end = row.spans[first].start, row.spans[last - 1].end
-                text = row.text[start:end]
-            score = sum(labelled.scores[first:last]) / (last - first)
-            entities.append({"type": type_, "text": text, "start": start, "end": end, "score": round(score, 6)})
+            start, end = spans[first].start, spans[last - 1].end
+            score = round(sum(labelled.scores[first:last]) / (last - first), 6)
+            entities.append({"type": type_, "text": text[start:end], "start": start, "end": end, "score": score})
         return entities
 
     def render(self, labelled: LabelledRow, *, colour: bool) -> str:
@@ -66,9 +75,7 @@ class EntityReader:
             labelled: The row.
             colour: Mark by background colour, for a terminal; otherwise by brackets.
         """
-        text, spans = labelled.row.text, labelled.row.spans
-        if text is None or spans is None:
-            text, spans = " ".join(labelled.row.words), list(_joined(labelled.row.words))
+        text, spans = _text_of(labelled.row)
         parts: list[str] = []
         place = 0
         for type_, first, last in self._find(labelled.labels):
@@ -88,8 +95,11 @@ class EntityReader:
         return [tags.Entity(label, word, word + 1) for word, label in enumerate(labels) if label != "O"]
 
 
-def _joined(words: Sequence[str]) -> Iterator[Span]:
-    start = 0
-    for word in words:
-        yield Span(start, start + len(word))
+def _text_of(row: Row) -> tuple[str, list[Span]]:
+    if row.text is not None and row.spans is not None:
+        return row.text, row.spans
+    spans, start = [], 0
+    for word in row.words:
+        spans.append(Span(start, start + len(word)))
         start += len(word) + 1
+    return " ".join(row.words), spans

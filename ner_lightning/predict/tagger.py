@@ -81,6 +81,7 @@ class Tagger:
         precision: Precision = "32-true",
         batch_size: int = 32,
         revision: str | None = None,
+        trust_remote_code: bool = False,
     ) -> Tagger:
         """Load a trained model.
 
@@ -91,13 +92,14 @@ class Tagger:
             precision: Of the arithmetic: `32-true`, `bf16-mixed` or `16-mixed`.
             batch_size: Windows in a batch.
             revision: Branch, tag or commit of a model on the Hub.
+            trust_remote_code: Run the code that comes with the model, where it needs it.
 
         Raises:
             InputError: There is no such model, or none that was trained to label words.
         """
         from ner_lightning.predict.loading import load_trained
 
-        classifier, encoder = load_trained(str(model), revision=revision)
+        classifier, encoder = load_trained(str(model), revision=revision, trust_remote_code=trust_remote_code)
         return cls(classifier, encoder, device=device, precision=precision, batch_size=batch_size)
 
     def __call__(self, inputs: Any) -> list[Any]:
