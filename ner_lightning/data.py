@@ -22,7 +22,7 @@ from ner_lightning.corpus import Corpus, load_corpus
 from ner_lightning.encoding import Collator, Encoder
 from ner_lightning.errors import InputError
 from ner_lightning.predict_file import PredictFile, PredictFormat
-from ner_lightning.pretrained import load_config, load_tokenizer, longest_input
+from ner_lightning.pretrained import load_config, load_tokenizer, window_length
 from ner_lightning.quickstart import packaged
 from ner_lightning.sampling import LengthBatchSampler
 from ner_lightning.sources import cached, content_key, no_progress_bars
@@ -35,9 +35,6 @@ Split = Literal["train", "validation", "test"]
 
 # No `from __future__ import annotations` here and in `model`: jsonargparse would run the imports under TYPE_CHECKING to
 # understand the types, and `--help` would take as long as transformers takes to import.
-
-# what a model without a stated limit is given: relative positions have no end, memory has
-DEFAULT_LENGTH = 512
 
 
 class TokenClassificationDataModule(LightningDataModule):
@@ -189,16 +186,10 @@ class TokenClassificationDataModule(LightningDataModule):
         name, revision, trust = self.model_name_or_path, self.model_revision, self.trust_remote_code
         tokenizer = load_tokenizer(name, revision=revision, trust_remote_code=trust)
         config = load_config(name, revision=revision, trust_remote_code=trust)
-        limit = longest_input(tokenizer, config)
-        if self.max_seq_length is not None and limit is not None and self.max_seq_length > limit:
-            raise InputError(
-                f"--data.max_seq_length={self.max_seq_length} is more than {self.model_name_or_path} takes: {limit}; "
-                "leave it out, longer sentences are cut into windows and scored whole"
-            )
         return Encoder(
             tokenizer,
             labels=self.labels,
-            max_seq_length=(limit or DEFAULT_LENGTH) if self.max_seq_length is None else self.max_seq_length,
+            max_seq_length=window_length(tokenizer, config, asked=self.max_seq_length),
             label_all_tokens=self.label_all_tokens,
         )
 

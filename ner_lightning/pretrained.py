@@ -34,6 +34,9 @@ _PROBE = [
     )
 ]
 
+# of a window where a model states no limit: relative positions have no end, memory has
+_DEFAULT_LENGTH = 512
+
 # `transformers` takes seconds to import and `--help` does not need it: every import of it stands in a function.
 
 
@@ -149,6 +152,26 @@ def longest_input(tokenizer: PreTrainedTokenizerFast, config: PretrainedConfig) 
     if positions <= 0:
         return stated
     return min(stated, positions) if stated else positions - _reserved_positions(config)
+
+
+def window_length(tokenizer: PreTrainedTokenizerFast, config: PretrainedConfig, *, asked: int | None = None) -> int:
+    """Sub-words in a window, special tokens included.
+
+    Args:
+        tokenizer: Tokenizer of the model.
+        config: Configuration of the model.
+        asked: How many are asked for; by default as many as the model takes, or 512 where that has no end.
+
+    Raises:
+        InputError: The model does not take as many.
+    """
+    limit = longest_input(tokenizer, config)
+    if asked is not None and limit is not None and asked > limit:
+        raise InputError(
+            f"--data.max_seq_length={asked} is more than the model takes: {limit}; leave it out, longer sentences are "
+            "cut into windows and scored whole"
+        )
+    return (limit or _DEFAULT_LENGTH) if asked is None else asked
 
 
 def load_token_classifier(

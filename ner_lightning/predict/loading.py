@@ -1,0 +1,63 @@
+"""From the name of a trained model to its classifier and encoder: a run, a checkpoint, an exported folder, a Hub id."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ner_lightning.checkpoints import newest_checkpoint, read_checkpoint
+from ner_lightning.encoding import Encoder
+from ner_lightning.errors import InputError
+from ner_lightning.pretrained import load_config, load_token_classifier, load_tokenizer, trained_labels, window_length
+
+if TYPE_CHECKING:
+    from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerFast
+
+
+def load_trained(
+    model: str, *, revision: str | None = None, trust_remote_code: bool = False
+) -> tuple[PreTrainedModel, Encoder]:
+    """Load a classifier, and the encoder that it was trained with.
+
+    Args:
+        model: Folder of runs, folder of a run, a checkpoint, an exported folder, or a Hub id.
+        revision: Branch, tag or commit of a model on the Hub.
+        trust_remote_code: Run the code that comes with the model, where it needs it.
+
+    Raises:
+        InputError: There is no such model, or none that was trained to label words.
+    """
+    path = Path(model)
+    if path.is_file():
+        return _from_checkpoint(path, trust_remote_code)
+    if path.is_dir() and not (path / "config.json").is_file():
+        checkpoint = newest_checkpoint(path)
+        if checkpoint is None:
+            raise InputError(f"{model}: no checkpoint and no exported model below this folder")
+        return _from_checkpoint(checkpoint, trust_remote_code)
+    config = load_config(model, revision=revision, trust_remote_code=trust_remote_code)
+    labels = trained_labels(config)
+    if labels is None:
+        raise InputError(f"{model} has no labels of its own: it was not trained to label words; run `fit` first")
+    classifier = load_token_classifier(model, labels=labels, revision=revision, trust_remote_code=trust_remote_code)
+    tokenizer = load_tokenizer(model, revision=revision, trust_remote_code=trust_remote_code)
+    return classifier, _encoder(tokenizer, config, labels, getattr(config, "max_seq_length", None))
+
+
+def _from_checkpoint(path: Path, trust_remote_code: bool) -> tuple[PreTrainedModel, Encoder]:
+    checkpoint = read_checkpoint(path)
+    options, data = checkpoint["hyper_parameters"], checkpoint.get("datamodule_hyper_parameters", {})
+    name, revision, labels = options["model_name_or_path"], options.get("model_revision"), options["labels"]
+    classifier = load_token_classifier(
+        name, labels=labels, pretrained=False, revision=revision, trust_remote_code=trust_remote_code
+    )
+    weights = checkpoint["state_dict"].items()
+    classifier.load_state_dict({key.removeprefix("model."): w for key, w in weights if key.startswith("model.")})
+    tokenizer = load_tokenizer(name, revision=revision, trust_remote_code=trust_remote_code)
+    return classifier, _encoder(tokenizer, classifier.config, labels, data.get("max_seq_length"))
+
+
+def _encoder(
+    tokenizer: PreTrainedTokenizerFast, config: PretrainedConfig, labels: list[str], max_seq_length: int | None
+) -> Encoder:
+    return Encoder(tokenizer, labels=labels, max_seq_length=window_length(tokenizer, config, asked=max_seq_length))

@@ -1,0 +1,230 @@
+"""A trained model as a function: texts or words in, entities out, in order, of any length.
+
+Needs neither a Trainer nor a corpus. Words are encoded, cut into windows and decoded as in training and testing, so
+that what comes out is what was scored.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+
+import torch
+
+from ner_lightning.encoding import Collator, Encoder
+from ner_lightning.errors import InputError
+from ner_lightning.predict.entities import EntityReader, LabelledRow
+from ner_lightning.readers import Row
+from ner_lightning.words import split_words
+
+if TYPE_CHECKING:
+    from torch import Tensor
+    from transformers import PreTrainedModel
+
+Precision = Literal["32-true", "bf16-mixed", "16-mixed"]
+
+_ROWS = 256  # that are sorted by length together: enough for even batches, little memory
+
+
+class TaggedWord(NamedTuple):
+    """A word, its label, and how probable that is."""
+
+    word: str
+    label: str
+    score: float
+
+
+class Tagger:
+    """A trained token classifier.
+
+    `Tagger.load` makes one from a run, a checkpoint, an exported folder or a model on the Hub.
+
+    Args:
+        model: The classifier; its configuration names the labels.
+        encoder: What turns words into windows.
+        decode: Chooses a label at each position, from a batch and its logits (windows, length, labels); by default the
+            most probable one.
+        device: Where to run: `auto`, `cpu`, `cuda`, `cuda:1`, ...
+        precision: Of the arithmetic; weights stay in float32.
+        batch_size: Windows in a batch.
+    """
+
+    def __init__(
+        self,
+        model: PreTrainedModel,
+        encoder: Encoder,
+        *,
+        decode: Callable[[dict[str, Any], Tensor], Tensor] | None = None,
+        device: str = "auto",
+        precision: Precision = "32-true",
+        batch_size: int = 32,
+    ) -> None:
+        if batch_size < 1:
+            raise InputError(f"batch_size={batch_size}: a batch holds at least one window")
+        self.labels = encoder.labels
+        self.encoder = encoder
+        self.entities = EntityReader(self.labels)
+        self.device = torch.device(("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device)
+        self.batch_size = batch_size
+        self._decode = decode or _most_probable
+        self._dtype = {"32-true": None, "bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}[precision]
+        self._model = model.eval().to(self.device)
+
+    @classmethod
+    def load(
+        cls,
+        model: str | Path = "runs",
+        *,
+        device: str = "auto",
+        precision: Precision = "32-true",
+        batch_size: int = 32,
+        revision: str | None = None,
+        trust_remote_code: bool = False,
+    ) -> Tagger:
+        """Load a trained model.
+
+        Args:
+            model: Folder of runs (its newest), folder of a run (its best checkpoint), a checkpoint, an exported folder,
+                or a Hub id.
+            device: Where to run: `auto`, `cpu`, `cuda`, `cuda:1`, ...
+            precision: Of the arithmetic: `32-true`, `bf16-mixed` or `16-mixed`.
+            batch_size: Windows in a batch.
+            revision: Branch, tag or commit of a model on the Hub.
+            trust_remote_code: Run the code that comes with the model, where it needs it.
+
+        Raises:
+            InputError: There is no such model, or none that was trained to label words.
+        """
+        from ner_lightning.predict.loading import load_trained
+
+        classifier, encoder = load_trained(str(model), revision=revision, trust_remote_code=trust_remote_code)
+        return cls(classifier, encoder, device=device, precision=precision, batch_size=batch_size)
+
+    def __call__(self, inputs: Any) -> list[Any]:
+        """Find the entities of a text, of several texts, or of sentences whose words are given.
+
+        Args:
+            inputs: A text, a list of texts, or a list of lists of words.
+
+        Returns:
+            Entities of a text, or a list with those of each input. An entity has `type`, `text`, `start`, `end` and
+            `score`, the mean probability of its labels; start and end count characters of a text, and words where words
+            were given.
+
+        Raises:
+            InputError: The inputs are neither.
+        """
+        found = [self.entities.as_dicts(labelled) for labelled in self.label(_rows(inputs))]
+        return found[0] if isinstance(inputs, str) else found
+
+    def tags(self, inputs: Any) -> list[Any]:
+        """Label each word.
+
+        Args:
+            inputs: A text, a list of texts, or a list of lists of words.
+
+        Returns:
+            Word, label and probability of each word of a text, or a list with those of each input.
+
+        Raises:
+            InputError: The inputs are neither.
+        """
+        tagged = [
+            [TaggedWord(*each) for each in zip(labelled.row.words, labelled.labels, labelled.scores, strict=True)]
+            for labelled in self.label(_rows(inputs))
+        ]
+        return tagged[0] if isinstance(inputs, str) else tagged
+
+    def map_batch(self, batch: dict[str, Any]) -> dict[str, Any]:
+        """Label a batch of columns, as `datasets.map(batched=True)`, Ray Data and Spark pass them.
+
+        Args:
+            batch: `text`, a list of texts, or `tokens`, a list of lists of words; other columns stay as they are.
+
+        Returns:
+            The columns, and `entities`; with `tokens` also `tags`.
+
+        Raises:
+            InputError: Neither column is there.
+        """
+        column = next((name for name in ("tokens", "text") if name in batch), None)
+        if column is None:
+            raise InputError(f"expected a column text or tokens, found {', '.join(batch) or 'none'}")
+        labelled = list(self.label(_rows([_plain(value) for value in batch[column]])))
+        added: dict[str, Any] = {"entities": [self.entities.as_dicts(each) for each in labelled]}
+        if column == "tokens":
+            added["tags"] = [each.labels for each in labelled]
+        return {**batch, **added}
+
+    def label(self, rows: Iterable[Row]) -> Iterator[LabelledRow]:
+        """Label the words of rows, in their order, with no more than some hundred rows in memory.
+
+        Args:
+            rows: As a reader gives them.
+        """
+        remaining = iter(rows)
+        while chunk := list(islice(remaining, _ROWS)):
+            labels, scores = self._predict([row.words for row in chunk])
+            first = 0
+            for row in chunk:
+                last = first + len(row.words)
+                yield LabelledRow(row, labels[first:last], scores[first:last])
+                first = last
+
+    @torch.inference_mode()
+    def _predict(self, sentences: Sequence[Sequence[str]]) -> tuple[list[str], list[float]]:
+        """Label and probability of each word of all sentences."""
+        columns = self.encoder.encode(sentences)
+        num_words = sum(map(len, sentences))
+        collate = Collator(
+            num_words=num_words,
+            pad_token_id=self.encoder.tokenizer.pad_token_id or 0,
+            multiple=8 if self.device.type == "cuda" else 1,
+            max_seq_length=self.encoder.max_seq_length,
+        )
+        lengths: list[int] = columns["length"]  # type: ignore[assignment]
+        order = sorted(range(len(lengths)), key=lambda window: -lengths[window])
+        label_ids = torch.full((num_words,), -1, dtype=torch.int64)
+        scores = torch.zeros(num_words)
+        for start in range(0, len(order), self.batch_size):
+            windows = order[start : start + self.batch_size]
+            batch = collate({name: [values[i] for i in windows] for name, values in columns.items()})  # type: ignore[misc]
+            place = batch["word_index"][batch["word_index"] >= 0]  # type: ignore[index]
+            label_ids[place], scores[place] = self._run(batch)
+        assert bool((label_ids >= 0).all()), "each word comes once"
+        return [self.labels[i] for i in label_ids.tolist()], scores.tolist()
+
+    def _run(self, batch: dict[str, Any]) -> tuple[Tensor, Tensor]:
+        batch = {name: value.to(self.device) if name != "num_words" else value for name, value in batch.items()}
+        with torch.autocast(self.device.type, dtype=self._dtype or torch.bfloat16, enabled=self._dtype is not None):
+            logits = self._model(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"]).logits
+        scored = batch["word_index"] >= 0
+        label_ids = self._decode(batch, logits)[scored]
+        scores = logits[scored].float().softmax(-1).gather(-1, label_ids[:, None])[:, 0]
+        return label_ids.cpu(), scores.cpu()
+
+
+def _most_probable(batch: dict[str, Any], logits: Tensor) -> Tensor:
+    return logits.argmax(-1)
+
+
+def _plain(value: Any) -> Any:
+    """A text as it is, and an array of words, which Arrow and numpy give, as a list."""
+    return value if isinstance(value, str) else list(value)
+
+
+def _rows(inputs: Any) -> list[Row]:
+    if isinstance(inputs, str):
+        inputs = [inputs]
+    rows = []
+    for number, each in enumerate(inputs):
+        if isinstance(each, str):
+            spans = split_words(each)
+            rows.append(Row([each[s:e] for s, e in spans], None, each, spans, None, f"input {number}", None, {}))
+        elif isinstance(each, list | tuple) and all(isinstance(word, str) for word in each):
+            rows.append(Row(list(each), None, None, None, None, f"input {number}", None, {}))
+        else:
+            raise InputError(f"input {number}: expected a text or a list of words, found {each!r:.80}")
+    return rows
