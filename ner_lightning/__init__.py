@@ -1,12 +1,21 @@
 """Fine-tune transformer token classifiers with PyTorch Lightning; every word is scored exactly once."""
 
-from ner_lightning.version import __version__
+__version__ = "0.1.0"
 
-__all__ = ["EntityScore", "PushToHub", "TokenClassificationDataModule", "TokenClassificationModule", "__version__"]
+__all__ = [
+    "EntityScore",
+    "PushToHub",
+    "Tagger",
+    "TokenClassificationCLI",
+    "TokenClassificationDataModule",
+    "TokenClassificationModule",
+]
 
 _HOMES = {
     "EntityScore": "ner_lightning.metrics",
     "PushToHub": "ner_lightning.hub",
+    "Tagger": "ner_lightning.predict",
+    "TokenClassificationCLI": "ner_lightning.cli",
     "TokenClassificationDataModule": "ner_lightning.data",
     "TokenClassificationModule": "ner_lightning.model",
 }

@@ -29,8 +29,8 @@ from ner_lightning.checkpoints import BestCheckpoint, LastCheckpoint, WholeCheck
 from ner_lightning.config_files import find_configs
 from ner_lightning.data import TokenClassificationDataModule
 from ner_lightning.errors import InputError
-from ner_lightning.export import run_folder
 from ner_lightning.hub import PushToHub  # noqa: F401 # known by its short name only once it is imported
+from ner_lightning.hub.export import run_folder
 from ner_lightning.interruption import Interruption, ending_with_launcher
 from ner_lightning.model import TokenClassificationModule
 from ner_lightning.options import checkpoint_to_use, complete, recorded_options, refuse_contradictions

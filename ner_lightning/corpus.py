@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from ner_lightning.errors import InputError
-from ner_lightning.hub_dataset import hub_tables
 from ner_lightning.quickstart import packaged
+from ner_lightning.readers.hub import hub_tables
 from ner_lightning.sources import Source, cached, content_key, from_files, from_folder, from_table, no_progress_bars
 from ner_lightning.tags import (
     Scheme,

@@ -19,9 +19,9 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, BinaryIO, Literal, NamedTuple
 
-from ner_lightning import conll
 from ner_lightning.errors import InputError
 from ner_lightning.files import open_to_read, refuse_foreign, refuse_json_document
+from ner_lightning.readers import columns as conll
 
 PredictFormat = Literal["conll", "text", "jsonl"]
 

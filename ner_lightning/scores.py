@@ -15,9 +15,9 @@ from typing import Any
 
 from lightning.pytorch import Callback, LightningModule, Trainer
 
-from ner_lightning.card import CardSplit
 from ner_lightning.data import TokenClassificationDataModule
 from ner_lightning.files import replacing
+from ner_lightning.hub.card import CardSplit
 from ner_lightning.model import is_whole
 
 log = logging.getLogger(__name__)

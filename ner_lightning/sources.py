@@ -17,10 +17,10 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
-from ner_lightning import conll
+from ner_lightning import __version__
 from ner_lightning.errors import InputError
 from ner_lightning.files import refuse_foreign, refuse_json_document
-from ner_lightning.version import __version__
+from ner_lightning.readers import columns as conll
 
 if TYPE_CHECKING:
     from datasets import Dataset

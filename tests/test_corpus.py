@@ -11,9 +11,9 @@ import sys
 
 import pytest
 
-from ner_lightning import conll
 from ner_lightning.corpus import load_corpus
 from ner_lightning.errors import InputError
+from ner_lightning.readers import columns as conll
 
 pytestmark = pytest.mark.usefixtures("caches")
 

@@ -7,9 +7,9 @@ import pytest
 import torch
 from lightning.pytorch import Trainer
 
-from ner_lightning.conll import read_sentences
 from ner_lightning.data import TokenClassificationDataModule
 from ner_lightning.errors import InputError
+from ner_lightning.readers.columns import read_sentences
 
 LABELS = ["O", "B-LOC", "I-LOC", "B-MISC", "I-MISC", "B-ORG", "I-ORG", "B-PER", "I-PER"]
 

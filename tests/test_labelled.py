@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ner_lightning.conll import read_sentences
 from ner_lightning.labelled import EntityReader, LabelledRow, as_colours, as_columns, as_json, render
 from ner_lightning.predict_file import Row
+from ner_lightning.readers.columns import read_sentences
 from ner_lightning.words import Span
 
 LABELS = ["O", "B-LOC", "I-LOC", "B-ORG", "I-ORG", "B-PER", "I-PER"]

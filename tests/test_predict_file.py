@@ -14,9 +14,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ner_lightning import predict_file
-from ner_lightning.conll import read_sentences
 from ner_lightning.errors import InputError
 from ner_lightning.predict_file import PredictFile
+from ner_lightning.readers.columns import read_sentences
 
 quick = settings(deadline=None, max_examples=60)
 CONLL = "-DOCSTART- -X-\n\nMira NNP\nleft VBD\n\n \n#1 CD\nthe DT\r\nCup NNP\n\n-DOCSTART- -X-\nTarnby NNP\nfroze VBD"

@@ -14,7 +14,6 @@ from hypothesis import strategies as st
 from lightning.pytorch import Callback, Trainer
 
 from ner_lightning import predict_file
-from ner_lightning.conll import read_lines, read_sentences
 from ner_lightning.data import TokenClassificationDataModule
 from ner_lightning.errors import InputError
 from ner_lightning.interruption import Interruption
@@ -22,6 +21,7 @@ from ner_lightning.labelled import EntityReader, as_json, render
 from ner_lightning.model import TokenClassificationModule
 from ner_lightning.predict_file import Row
 from ner_lightning.prediction import PredictionWriter, TagSentence, label_row, label_words
+from ner_lightning.readers.columns import read_lines, read_sentences
 
 LABELS = ["O", "B-LOC", "I-LOC", "B-MISC", "I-MISC", "B-ORG", "I-ORG", "B-PER", "I-PER"]
 

@@ -1,6 +1,6 @@
 """The embedded default: a sample corpus with a tokenizer and a BERT configuration, all of it text.
 
-`make_corpus.py` wrote every file here. Of how they are read, tokenized or trained on, nothing is known here.
+`tests/quickstart/make_corpus.py` wrote every file here.
 """
 
 from pathlib import Path

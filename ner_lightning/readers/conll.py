@@ -5,9 +5,9 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
-from ner_lightning import conll
 from ner_lightning.errors import InputError
 from ner_lightning.files import open_to_read
+from ner_lightning.readers import columns as conll
 from ner_lightning.readers.row import ReadOptions, Row
 
 

@@ -10,9 +10,9 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
-from ner_lightning.conll import decode_line
 from ner_lightning.errors import InputError
 from ner_lightning.files import open_to_read
+from ner_lightning.readers.columns import decode_line
 from ner_lightning.readers.row import clip
 
 

@@ -7,9 +7,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from ner_lightning.conll import decode_line
 from ner_lightning.errors import InputError
 from ner_lightning.files import open_to_read
+from ner_lightning.readers.columns import decode_line
 from ner_lightning.readers.records import rows_of
 from ner_lightning.readers.row import ReadOptions, Row, clip
 

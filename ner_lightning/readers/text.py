@@ -4,9 +4,9 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from ner_lightning.conll import decode_line
 from ner_lightning.errors import InputError
 from ner_lightning.files import open_to_read
+from ner_lightning.readers.columns import decode_line
 from ner_lightning.readers.row import ReadOptions, Row
 from ner_lightning.words import Span, split_words
 

@@ -1,8 +1,8 @@
 import pytest
 
-from ner_lightning.conll import write_lines
 from ner_lightning.errors import InputError
 from ner_lightning.readers import ReadOptions, Row
+from ner_lightning.readers.columns import write_lines
 from ner_lightning.readers.conll import read_lines
 
 COMMENTED = "# id 1\tdomain=en\r\nAda _ B-PER\r\nran _ O\r\n\r\n# id 2\r\n# more\r\nOslo _ B-LOC\r\n# end\r\n- _ O\r\n"

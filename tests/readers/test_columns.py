@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ner_lightning.conll import Sentence, read_lines, read_sentences, write_lines
 from ner_lightning.errors import InputError
+from ner_lightning.readers.columns import Sentence, read_lines, read_sentences, write_lines
 from ner_lightning.tags import detect_scheme, to_iob2
 
 DATA = Path(__file__).parents[2] / "shared/data"

@@ -1,6 +1,6 @@
-"""Writes the sample corpus of this folder, with the word pieces and the BERT configuration that go with it.
+"""Writes the sample corpus of the package, with the word pieces and the BERT configuration that go with it.
 
-    python -m ner_lightning.quickstart.make_corpus [FOLDER]
+    cd tests && python -m quickstart.make_corpus ../ner_lightning/quickstart
 
 The sentences are those of `grammar.txt`, the names are new ones in every document: a model cannot know a name
 of validation or test, and has to learn how names are built and where they stand. The same bytes come out
@@ -14,7 +14,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
-from ner_lightning.quickstart.invented_names import GENERIC, Dice, Names
+from quickstart.invented_names import GENERIC, Dice, Names
 
 _HERE = Path(__file__).parent
 _SENTENCES = {"train": 3600, "validation": 400, "test": 400}

@@ -3,11 +3,11 @@ from itertools import pairwise
 
 import pytest
 
-from ner_lightning.conll import read_sentences
 from ner_lightning.quickstart import FOLDER, packaged
-from ner_lightning.quickstart.invented_names import GENERIC
-from ner_lightning.quickstart.make_corpus import write_corpus
+from ner_lightning.readers.columns import read_sentences
 from ner_lightning.tags import detect_scheme, entities, label_list
+from quickstart.invented_names import GENERIC
+from quickstart.make_corpus import write_corpus
 
 SPLITS = ("train", "validation", "test")
 GENERIC_WORDS = {word.lower() for word in GENERIC}

@@ -17,7 +17,7 @@ from textwrap import shorten
 from typing import TYPE_CHECKING, TypeVar
 
 from ner_lightning.errors import InputError
-from ner_lightning.outbox import Destination, Outbox, Staged
+from ner_lightning.hub.outbox import Destination, Outbox, Staged
 
 if TYPE_CHECKING:
     from httpx2 import Client, Request, Response

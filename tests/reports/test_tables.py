@@ -14,7 +14,15 @@ from ner_lightning.checkpoints import LastCheckpoint
 from ner_lightning.data import TokenClassificationDataModule
 from ner_lightning.metrics import EntityScore
 from ner_lightning.model import TokenClassificationModule
-from ner_lightning.reports import RunSummary, ScoreTable, batch_text, corpus_text, description_text, score_table, table
+from ner_lightning.reports.tables import (
+    RunSummary,
+    ScoreTable,
+    batch_text,
+    corpus_text,
+    description_text,
+    score_table,
+    table,
+)
 
 LABELS = ["O", "B-LOC", "I-LOC", "B-MISC", "I-MISC", "B-ORG", "I-ORG", "B-PER", "I-PER"]
 
@@ -211,7 +219,7 @@ def test_many_labels_are_counted(make_data):
 @pytest.fixture
 def clock(monkeypatch):
     """A clock that is one second later each time that it is looked at."""
-    monkeypatch.setattr("ner_lightning.reports.time", SimpleNamespace(monotonic=count().__next__))
+    monkeypatch.setattr("ner_lightning.reports.tables.time", SimpleNamespace(monotonic=count().__next__))
 
 
 @pytest.mark.usefixtures("clock")

@@ -20,11 +20,12 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ner_lightning.card import CardSplit, model_card
 from ner_lightning.checkpoints import find_checkpoint, read_checkpoint
 from ner_lightning.errors import InputError
 from ner_lightning.files import is_left_over, naming, process_mark
-from ner_lightning.outbox import Destination, Outbox
+from ner_lightning.hub.card import CardSplit, model_card
+from ner_lightning.hub.outbox import Destination, Outbox
+from ner_lightning.hub.push import runs_in
 from ner_lightning.pretrained import (
     load_token_classifier,
     load_tokenizer,
@@ -33,7 +34,6 @@ from ner_lightning.pretrained import (
     needs_spaces,
     weights_looked_for,
 )
-from ner_lightning.push import runs_in
 from ner_lightning.quickstart import packaged
 from ner_lightning.scores import read_splits
 

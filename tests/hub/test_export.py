@@ -17,11 +17,11 @@ from transformers import AutoConfig, AutoModelForTokenClassification, AutoTokeni
 from ner_lightning import export as export_module
 from ner_lightning.__main__ import main
 from ner_lightning.checkpoints import read_checkpoint
-from ner_lightning.conll import read_sentences
 from ner_lightning.errors import InputError
-from ner_lightning.export import About, export, write_model
 from ner_lightning.files import process_mark
-from ner_lightning.outbox import Destination, Outbox
+from ner_lightning.hub.export import About, export, write_model
+from ner_lightning.hub.outbox import Destination, Outbox
+from ner_lightning.readers.columns import read_sentences
 
 FILES = {"README.md", "config.json", "model.safetensors", "scores.json", "tokenizer.json", "tokenizer_config.json"}
 

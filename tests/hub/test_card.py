@@ -10,7 +10,7 @@ import yaml
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from ner_lightning.card import CardSplit, model_card
+from ner_lightning.hub.card import CardSplit, model_card
 from ner_lightning.quickstart import FOLDER
 
 LABELS = ["O", "B-LOC", "I-LOC", "B-PER", "I-PER"]

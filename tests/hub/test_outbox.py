@@ -15,10 +15,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-import ner_lightning.outbox as outbox_module
+import ner_lightning.hub.outbox as outbox_module
 from ner_lightning.errors import InputError
 from ner_lightning.files import process_mark
-from ner_lightning.outbox import Destination, Outbox
+from ner_lightning.hub.outbox import Destination, Outbox
 
 TO = Destination("user/ner")
 FILES = ("config.json", "model.safetensors", "tokenizer.json")
