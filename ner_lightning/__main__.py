@@ -48,7 +48,7 @@ def _train(args: list[str]) -> int:
 
 def _push(args: list[str]) -> int:
     from ner_lightning.hub.outbox import Destination, Outbox
-    from ner_lightning.hub.push import forget, push, validate
+    from ner_lightning.hub.sender import forget, push, validate
 
     parser = argparse.ArgumentParser(
         "python -m ner_lightning push",
@@ -112,8 +112,8 @@ def _push(args: list[str]) -> int:
 def _stage(outbox: Outbox, destination: Destination | None, *, trust: bool) -> Callable[[], None] | None:
     """What is to be put in before anything is sent: what was asked for, or scores that a model has got since."""
     if destination is not None:
-        from ner_lightning.hub.export import best_of_run, stage_best
-        from ner_lightning.hub.push import full_id
+        from ner_lightning.hub.folder import best_of_run, stage_best
+        from ner_lightning.hub.sender import full_id
 
         path = best_of_run(outbox.run_dir)
         destination = replace(destination, repo_id=full_id(destination.repo_id))
@@ -124,7 +124,7 @@ def _stage(outbox: Outbox, destination: Destination | None, *, trust: bool) -> C
     tests = outbox.run_dir.glob("**/checkpoints/*.test.json")
     if not any(test.stat().st_mtime_ns > staged for test in tests):
         return None
-    from ner_lightning.hub.export import stage_with_scores
+    from ner_lightning.hub.folder import stage_with_scores
 
     return partial(stage_with_scores, outbox, trust_remote_code=trust)
 
@@ -132,7 +132,7 @@ def _stage(outbox: Outbox, destination: Destination | None, *, trust: bool) -> C
 def _export(args: list[str]) -> int:
     from jsonargparse import ArgumentParser
 
-    from ner_lightning.hub.export import export
+    from ner_lightning.hub.folder import export
 
     parser = ArgumentParser(
         "python -m ner_lightning export",

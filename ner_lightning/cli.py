@@ -24,12 +24,11 @@ from lightning.pytorch.utilities.exceptions import SIGTERMException
 from lightning_utilities.core.rank_zero import rank_zero_info
 
 import ner_lightning
-from ner_lightning.checkpoints import BestCheckpoint, LastCheckpoint, WholeCheckpointIO, read_checkpoint
+from ner_lightning.checkpoints import BestCheckpoint, LastCheckpoint, WholeCheckpointIO, read_checkpoint, run_folder
 from ner_lightning.config_files import find_configs
 from ner_lightning.data import TokenClassificationDataModule
 from ner_lightning.errors import InputError
 from ner_lightning.hub import PushToHub  # noqa: F401 # known by its short name only once it is imported
-from ner_lightning.hub.export import run_folder
 from ner_lightning.interruption import Interruption, ending_with_launcher
 from ner_lightning.model import TokenClassificationModule
 from ner_lightning.options import checkpoint_to_use, complete, recorded_options, refuse_contradictions

@@ -14,12 +14,13 @@ import torch
 from lightning.pytorch.callbacks import ModelCheckpoint
 from transformers import AutoConfig, AutoModelForTokenClassification, AutoTokenizer, PreTrainedTokenizerFast, pipeline
 
-from ner_lightning import export as export_module
+import ner_lightning.hub.folder as export_module
 from ner_lightning.__main__ import main
 from ner_lightning.checkpoints import read_checkpoint
 from ner_lightning.errors import InputError
 from ner_lightning.files import process_mark
-from ner_lightning.hub.export import About, export, write_model
+from ner_lightning.hub.card import About, _epoch
+from ner_lightning.hub.folder import export, write_model
 from ner_lightning.hub.outbox import Destination, Outbox
 from ner_lightning.predict import predict
 from ner_lightning.readers.columns import read_sentences
@@ -485,7 +486,7 @@ def test_the_epoch_of_the_card_is_that_of_the_last_step(stop, conll_files, tiny_
         for path in (run / "checkpoints").iterdir():
             checkpoint = read_checkpoint(path)
             expected = math.ceil(checkpoint["global_step"] / 4)  # sentences
-            assert export_module._epoch(checkpoint) == expected, (path.name, checkpoint["epoch"])
+            assert _epoch(checkpoint) == expected, (path.name, checkpoint["epoch"])
 
     first, second = tmp_path / "first", tmp_path / "second"
     assert main(["fit", *args, *stop, f"--trainer.default_root_dir={first}"]) == 0
@@ -493,7 +494,7 @@ def test_the_epoch_of_the_card_is_that_of_the_last_step(stop, conll_files, tiny_
     if "--trainer.max_steps=7" in stop:
         return  # Lightning counts an epoch that was stopped as a whole one when the run goes on
     last = first / "version_0/checkpoints/last.ckpt"
-    longer = ["--trainer.max_epochs=4", "--trainer.max_steps=13"]
+    longer = ["--trainer.max_epochs=4", "--trainer.max_steps=15"]
     assert main(["fit", *args, *stop, *longer, f"--ckpt_path={last}", f"--trainer.default_root_dir={second}"]) == 0
     check(second / "version_0")
 
