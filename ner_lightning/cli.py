@@ -27,6 +27,7 @@ from lightning_utilities.core.rank_zero import rank_zero_info
 import ner_lightning
 from ner_lightning.checkpoints import BestCheckpoint, LastCheckpoint, WholeCheckpointIO, read_checkpoint
 from ner_lightning.config_files import find_configs
+from ner_lightning.corpus import paths_of
 from ner_lightning.data import TokenClassificationDataModule
 from ner_lightning.errors import InputError
 from ner_lightning.hub import PushToHub  # noqa: F401 # known by its short name only once it is imported
@@ -37,7 +38,6 @@ from ner_lightning.options import checkpoint_to_use, complete, recorded_options,
 from ner_lightning.predict_file import STANDARD_INPUT
 from ner_lightning.prediction import PredictionWriter
 from ner_lightning.pretrained import load_config, trained_labels
-from ner_lightning.quickstart import packaged
 from ner_lightning.reports import RunSummary, ScoreTable, corpus_text
 from ner_lightning.scores import TestRecord
 from ner_lightning.trainer import CheckMonitors, SaveConfig, Trainer, launched_processes, refuse_to_wait_for_scores
@@ -320,7 +320,7 @@ class TokenClassificationCLI(LightningCLI):
         names = ["train_file", "validation_file", "test_file", *([] if of_the_hub else ["dataset_name"])]
         for name in names:
             value = data[name]
-            if value is not None and value == recorded.get(name) and not Path(packaged(value)).exists():
+            if value is not None and value == recorded.get(name) and not all(path.exists() for path in paths_of(value)):
                 raise InputError(
                     f"{value}: no such file here; {path} records it, for a run that was started in a folder where it "
                     f"is: give --data.{name}, or start there"

@@ -20,8 +20,9 @@ from pathlib import Path
 from typing import Any, BinaryIO, Literal, NamedTuple
 
 from ner_lightning.errors import InputError
-from ner_lightning.files import open_to_read, refuse_foreign, refuse_json_document
+from ner_lightning.files import open_to_read
 from ner_lightning.readers import columns as conll
+from ner_lightning.readers.foreign import refuse_foreign
 
 PredictFormat = Literal["conll", "text", "jsonl"]
 
@@ -101,8 +102,6 @@ class PredictFile:
             head = file.read(_BYTES)
             file.seek(0)
             refuse_foreign(self.name, head)
-            if self.format == "jsonl":
-                refuse_json_document(self.name, head)
             if format is None and self.format == "text":
                 # without its last line, of which perhaps a part was read
                 _refuse_other_text(self.name, head.rpartition(b"\n")[0].decode(errors="replace"))

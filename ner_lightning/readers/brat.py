@@ -56,7 +56,7 @@ def texts_of(path: Path, name: str) -> list[Path]:
     if alone:
         raise InputError(f"{alone[0]}: expected its text in {alone[0].with_suffix('.txt').name} beside it, found none")
     if not texts:
-        raise InputError(f"{name}: expected .txt files, with their .ann files beside them, found none in the folder")
+        raise InputError(f"{name}: expected a file, or a folder of brat with .txt and .ann files, found a directory")
     return texts
 
 

@@ -55,10 +55,8 @@ def read_lines(path: Path, *, name: str, options: ReadOptions, conllu: bool) -> 
     Raises:
         InputError: What `conll.parse_lines` refuses.
     """
-    if options.comment_prefix == "":
-        raise InputError("comment_prefix: expected how comments begin, such as '# ', found nothing")
     with open_to_read(path) as file:
-        if options.comment_prefix is None:
+        if not options.comment_prefix:
             may_be_comment = file.readline().removeprefix(codecs.BOM_UTF8).startswith(b"#") and not conllu
             file.seek(0)
             try:

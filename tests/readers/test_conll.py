@@ -64,7 +64,6 @@ def test_lines_with_comments_are_written_back_byte_for_byte(save, tmp_path):
         ("# x\na O\nb\n", {"comment_prefix": "#"}, "a.conll:3: expected 2 columns, as on line 2, found 1 column"),
         (b"# x\na O\n# \xff\n", {"comment_prefix": "#"}, "a.conll:3: expected UTF-8, found byte 0xff at position 3"),
         ("# x\n", {"comment_prefix": "#"}, "a.conll: no sentence in this file"),
-        ("a O\n", {"comment_prefix": ""}, "comment_prefix: expected how comments begin"),
         ("a O\n", {"text_column_name": "tokens"}, "expected the number of a column in text_column_name, .*'tokens'"),
         ("a\nb\n", {"label_column_name": -1}, "the words and the tags .* would both be column 0"),
         ("a O\nb B-X\n\nc\n", {}, "a.conll:4: expected 2 columns"),
