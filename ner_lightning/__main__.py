@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 def main(args: list[str] | None = None) -> int:
-    """Run the command line: `push` and `export` here, which need no Trainer, all else in `cli`.
+    """Run the command line: `push`, `export` and `predict` here, which need no Trainer, all else in `cli`.
 
     Args:
         args: Arguments without the name of the program; by default those that the program was started with.
@@ -27,7 +27,7 @@ def main(args: list[str] | None = None) -> int:
         Exit code: 0, or 1 after an error that is told in one sentence. Wrong usage exits with 2.
     """
     args = sys.argv[1:] if args is None else args
-    command = {"push": _push, "export": _export}.get(args[0] if args else "")
+    command = {"push": _push, "export": _export, "predict": _predict}.get(args[0] if args else "")
     try:
         return _train(args) if command is None else command(args[1:])
     except (InputError, OSError) as error:
@@ -48,7 +48,7 @@ def _train(args: list[str]) -> int:
 
 def _push(args: list[str]) -> int:
     from ner_lightning.hub.outbox import Destination, Outbox
-    from ner_lightning.hub.push import forget, push, validate
+    from ner_lightning.hub.sender import forget, push, validate
 
     parser = argparse.ArgumentParser(
         "python -m ner_lightning push",
@@ -112,8 +112,8 @@ def _push(args: list[str]) -> int:
 def _stage(outbox: Outbox, destination: Destination | None, *, trust: bool) -> Callable[[], None] | None:
     """What is to be put in before anything is sent: what was asked for, or scores that a model has got since."""
     if destination is not None:
-        from ner_lightning.hub.export import best_of_run, stage_best
-        from ner_lightning.hub.push import full_id
+        from ner_lightning.hub.folder import best_of_run, stage_best
+        from ner_lightning.hub.sender import full_id
 
         path = best_of_run(outbox.run_dir)
         destination = replace(destination, repo_id=full_id(destination.repo_id))
@@ -124,7 +124,7 @@ def _stage(outbox: Outbox, destination: Destination | None, *, trust: bool) -> C
     tests = outbox.run_dir.glob("**/checkpoints/*.test.json")
     if not any(test.stat().st_mtime_ns > staged for test in tests):
         return None
-    from ner_lightning.hub.export import stage_with_scores
+    from ner_lightning.hub.folder import stage_with_scores
 
     return partial(stage_with_scores, outbox, trust_remote_code=trust)
 
@@ -132,7 +132,7 @@ def _stage(outbox: Outbox, destination: Destination | None, *, trust: bool) -> C
 def _export(args: list[str]) -> int:
     from jsonargparse import ArgumentParser
 
-    from ner_lightning.hub.export import export
+    from ner_lightning.hub.folder import export
 
     parser = ArgumentParser(
         "python -m ner_lightning export",
@@ -143,6 +143,21 @@ def _export(args: list[str]) -> int:
     options = vars(parser.parse_args(args))
     options.pop("debug")
     print(f"exported: {export(**options)}")
+    return 0
+
+
+def _predict(args: list[str]) -> int:
+    from jsonargparse import ArgumentParser
+
+    from ner_lightning.predict import predict
+
+    parser = ArgumentParser("python -m ner_lightning predict", description="Label the words of files of any format.")
+    parser.add_argument("inputs", nargs="+", help="Files of any format that is read, or - for standard input.")
+    parser.add_function_arguments(predict, as_group=False, skip={"inputs"})
+    parser.add_argument("--debug", action="store_true", help="Show the traceback of an error.")
+    options = vars(parser.parse_args(args))
+    options.pop("debug")
+    predict(**options)
     return 0
 
 

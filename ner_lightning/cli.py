@@ -1,4 +1,4 @@
-"""The command line: `fit`, `validate`, `test`, `predict` and `inspect`, from Lightning's own LightningCLI.
+"""The command line: `fit`, `validate`, `test` and `inspect`, from Lightning's own LightningCLI.
 
 It joins the parts: what the data says of its labels goes to the model, the name of the model goes to the tokenizer, a
 checkpoint gives the options that were not given. It holds nothing that a notebook would miss.
@@ -12,7 +12,6 @@ import shlex
 import signal
 import sys
 import warnings
-from contextlib import nullcontext, redirect_stdout
 from pathlib import Path
 from typing import Any
 
@@ -25,18 +24,15 @@ from lightning.pytorch.utilities.exceptions import SIGTERMException
 from lightning_utilities.core.rank_zero import rank_zero_info
 
 import ner_lightning
-from ner_lightning.checkpoints import BestCheckpoint, LastCheckpoint, WholeCheckpointIO, read_checkpoint
+from ner_lightning.checkpoints import BestCheckpoint, LastCheckpoint, WholeCheckpointIO, read_checkpoint, run_folder
 from ner_lightning.config_files import find_configs
 from ner_lightning.corpus import paths_of
 from ner_lightning.data import TokenClassificationDataModule
 from ner_lightning.errors import InputError
 from ner_lightning.hub import PushToHub  # noqa: F401 # known by its short name only once it is imported
-from ner_lightning.hub.export import run_folder
 from ner_lightning.interruption import Interruption, ending_with_launcher
 from ner_lightning.model import TokenClassificationModule
 from ner_lightning.options import checkpoint_to_use, complete, recorded_options, refuse_contradictions
-from ner_lightning.predict_file import STANDARD_INPUT
-from ner_lightning.prediction import PredictionWriter
 from ner_lightning.pretrained import load_config, trained_labels
 from ner_lightning.reports import RunSummary, ScoreTable, corpus_text
 from ner_lightning.scores import TestRecord
@@ -125,8 +121,9 @@ class TokenClassificationCLI(LightningCLI):
             parser_kwargs={
                 "prog": _PROGRAM,
                 "description": ner_lightning.__doc__,
-                "epilog": "Two more need no Trainer: export writes a checkpoint as a folder that transformers loads, "
-                f"push sends a run to the Hugging Face Hub ({_PROGRAM} export --help, push --help).",
+                "epilog": "Three more need no Trainer: predict labels files, export writes a checkpoint as a folder "
+                "that transformers loads, push sends a run to the Hugging Face Hub "
+                f"({_PROGRAM} predict --help, export --help, push --help).",
                 "allow_abbrev": False,
                 **{
                     name: {"usage": f"{_PROGRAM} {name} [--config FILE] [options]", "allow_abbrev": False}
@@ -140,16 +137,9 @@ class TokenClassificationCLI(LightningCLI):
         """What there is to do, and the arguments that are not options."""
         none = {"model", "datamodule", "dataloaders", "verbose", "return_predictions"}
         fit = LightningCLI.subcommands()["fit"]
-        every = {"fit": fit, "validate": none, "test": none, "predict": none, "inspect": none}
+        every = {"fit": fit, "validate": none, "test": none, "inspect": none}
         # a parser takes a tenth of a second to make: where the first word says which is wanted, only that one
         return {name: skip for name, skip in every.items() if self._args[:1] == [name]} or every
-
-    # the one place where Lightning says for which subcommand a parser is
-    def _prepare_subcommand_parser(self, klass: type, subcommand: str, **kwargs: Any) -> LightningArgumentParser:
-        parser = super()._prepare_subcommand_parser(klass, subcommand, **kwargs)
-        if subcommand == "predict":
-            parser.add_lightning_class_args(PredictionWriter, "prediction")
-        return parser
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Add the checkpoint of the best epoch, the links, and `--debug`."""
@@ -193,8 +183,6 @@ class TokenClassificationCLI(LightningCLI):
         if own_log:
             kwargs["logger"] = False  # a folder for it is made when nothing can be refused any more
         kwargs.update(launched_processes(devices=config.devices, num_nodes=config.num_nodes))
-        if self.subcommand == "predict":
-            kwargs.update(self._options_to_predict(config, devices=kwargs.get("devices", config.devices)))
         given = config.callbacks if isinstance(config.callbacks, list) else [config.callbacks]
         with_bar = any(isinstance(callback, ProgressBar) for callback in given)
         if config.enable_progress_bar is None and not sys.stdout.isatty() and not with_bar:
@@ -209,11 +197,11 @@ class TokenClassificationCLI(LightningCLI):
             if kwargs.get("limit_val_batches", config.limit_val_batches) == 0:
                 refuse_to_wait_for_scores(given)
         else:
-            self.save_config_callback = self.save_config_callback if self.subcommand == "predict" else None
+            self.save_config_callback = None
         if config.enable_checkpointing is False:
             self._parser(self.subcommand).callback_keys.remove("checkpoint")
             callbacks[:] = [callback for callback in callbacks if not isinstance(callback, LastCheckpoint)]
-        if self.subcommand != "predict" and self.datamodule.corpus.commit:  # so that the saved config repeats the run
+        if self.datamodule.corpus.commit:  # so that the saved config repeats the run
             self._get(self.config, "data")["dataset_revision"] = self.datamodule.corpus.commit
         try:
             trainer: Trainer = super().instantiate_trainer(**kwargs)  # type: ignore[assignment] # of `trainer_class`
@@ -221,9 +209,6 @@ class TokenClassificationCLI(LightningCLI):
             raise InputError(str(error)) from error
         if type(trainer.strategy.checkpoint_io) is TorchCheckpointIO:  # else somebody's own, or that of a strategy
             trainer.strategy.checkpoint_io = WholeCheckpointIO()
-        if self.subcommand == "predict":  # before there are other processes, which would wait for this one
-            writer = self._get(self.config_init, "prediction")
-            writer.refuse_processes(trainer.world_size, predict_file=self.datamodule.predict_file)
         self._give_folder(trainer, own_log=own_log)
         if self.subcommand in _SPLITS and trainer.is_global_zero:
             print(corpus_text(self.datamodule, _SPLITS[self.subcommand]))
@@ -238,13 +223,6 @@ class TokenClassificationCLI(LightningCLI):
     def test(self, **kwargs: Any) -> None:
         """Test without Lightning's own table of numbers: ScoreTable prints one."""
         self.trainer.test(**kwargs, verbose=False)
-
-    def predict(self, **kwargs: Any) -> None:
-        """Label the words of `--data.predict_file`; PredictionWriter writes them."""
-        writer = self._get(self.config_init, "prediction")
-        streams = writer.streams(self.datamodule.predict_file)
-        with redirect_stdout(sys.stderr) if streams else nullcontext():  # a progress bar is no prediction
-            self.trainer.predict(**kwargs, return_predictions=False)
 
     def _parse_ckpt_path(self) -> None:
         """Parse again with what the checkpoint records as defaults; LightningCLI would put it over the command line."""
@@ -291,18 +269,6 @@ class TokenClassificationCLI(LightningCLI):
                 "line can say so; take it out, and give --model.trust_remote_code=true if you trust that code"
             )
 
-    def _options_to_predict(self, config: Any, *, devices: Any) -> dict[str, Any]:
-        """What the Trainer is given to predict, where streams are read or written."""
-        writer, predict_file = self._get(self.config_init, "prediction"), self.datamodule.predict_file
-        options: dict[str, Any] = {}
-        if writer.output is not None or writer.streams(predict_file):
-            self.save_config_callback = None
-        if devices == "auto" and (predict_file == STANDARD_INPUT or writer.streams(predict_file)):
-            options["devices"] = 1
-        if config.enable_progress_bar is None and writer.streams(predict_file) and sys.stdout.isatty():
-            options["enable_progress_bar"] = False  # it would move over the predictions
-        return options
-
     def _set_seed(self) -> None:
         seed = self._get(self.config, "seed_everything")
         if not 0 <= seed <= max_seed_value:
@@ -328,8 +294,6 @@ class TokenClassificationCLI(LightningCLI):
 
     def _check_before_anything_is_written(self) -> None:
         """What is wrong with the data or does not fit the model is said before the run has a folder."""
-        if self.subcommand == "predict":
-            self.datamodule.predict_dataloader()
         if self.subcommand in _SPLITS:
             batches = len(self.datamodule.loader(_SPLITS[self.subcommand][0]))
             if self.subcommand == "fit":
@@ -377,11 +341,10 @@ class TokenClassificationCLI(LightningCLI):
     def _give_folder(self, trainer: Trainer, *, own_log: bool) -> None:
         """Say where the run writes; last of all, when nothing can be refused any more.
 
-        `fit` has a new folder, and so has `predict` where its output has no other place; a test belongs to the run that
-        its checkpoint is of.
+        `fit` has a new folder; a test belongs to the run that its checkpoint is of.
         """
         config, ckpt_path = self._get(self.config_init, "trainer"), self._get(self.config, "ckpt_path")
         if self.save_config_callback is not None and not config.fast_dev_run:
-            trainer.start_run(config.default_root_dir or ".", log=own_log and self.subcommand == "fit")
+            trainer.start_run(config.default_root_dir or ".", log=own_log)
         elif self.subcommand in ("validate", "test") and ckpt_path is not None:
             trainer.run_dir = run_folder(Path(ckpt_path))

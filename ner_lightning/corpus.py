@@ -114,9 +114,7 @@ def load_corpus(
             )
         sources = {split: [source] for split, source in found.items()}
     if not sources:
-        raise InputError(
-            "no data: give --data.dataset_name, or --data.train_file and its siblings; to predict, --data.labels"
-        )
+        raise InputError("no data: give --data.dataset_name, or --data.train_file and its siblings")
     if labels is None and "train" not in sources:
         raise InputError("no label list: give the train split (--data.train_file) or --data.labels")
     parts = {split: _part(sources[split]) for split in files if split in sources}

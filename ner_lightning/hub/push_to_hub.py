@@ -28,9 +28,10 @@ from lightning_utilities.core.rank_zero import rank_zero_warn
 
 from ner_lightning.checkpoints import BestCheckpoint, read_checkpoint
 from ner_lightning.errors import InputError
-from ner_lightning.hub.export import About, commit_message, tokenizer_of, write_model
+from ner_lightning.hub.card import About
+from ner_lightning.hub.folder import commit_message, tokenizer_of, write_model
 from ner_lightning.hub.outbox import Destination, Outbox
-from ner_lightning.hub.push import validate
+from ner_lightning.hub.sender import validate
 from ner_lightning.model import TokenClassificationModule
 from ner_lightning.scores import known_splits
 

@@ -72,8 +72,8 @@ def write(
 
 
 def _columns(rows: Iterable[LabelledRow], file: BinaryIO, source: Source) -> None:
-    labels = (label for each in rows for label in each.labels)
     assert source.path is not None
+    labels = (label for each in rows for label in each.labels)
     lines = read_lines(source.path, name=source.name, options=source.options, conllu=source.format == "conllu")
     for line in lines:
         written = line.with_column(next(labels)) if line.kind == "word" else line

@@ -97,7 +97,7 @@ class Source:
         declared: The label names that the source declares (`ClassLabel`), whether they occur or not.
         rows: Reads the rows.
         digest: Stands for the content.
-        path: The file or folder; None for a table of the Hub or in memory.
+        path: The file or folder; None for a table in memory or of the Hub.
     """
 
     name: str

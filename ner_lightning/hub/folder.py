@@ -8,34 +8,29 @@ from __future__ import annotations
 
 import json
 import logging
-import platform
 import re
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from functools import partial
 from glob import escape
-from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ner_lightning.checkpoints import find_checkpoint, read_checkpoint
+from ner_lightning.checkpoints import find_checkpoint, read_checkpoint, run_folder
 from ner_lightning.errors import InputError
 from ner_lightning.files import is_left_over, naming, process_mark
-from ner_lightning.hub.card import CardSplit, model_card
+from ner_lightning.hub.card import About, card_facts, model_card
 from ner_lightning.hub.outbox import Destination, Outbox
-from ner_lightning.hub.push import runs_in
+from ner_lightning.hub.sender import runs_in
 from ner_lightning.pretrained import (
     load_token_classifier,
     load_tokenizer,
     longest_input,
-    marks_subwords,
-    needs_spaces,
     weights_looked_for,
 )
-from ner_lightning.quickstart import packaged
-from ner_lightning.scores import read_splits
+from ner_lightning.scores import SplitScores, read_splits
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -50,23 +45,6 @@ _WRITTEN = re.compile(
     r"|(tokenizer|tokenizer_config|special_tokens_map|added_tokens|vocab|chat_template|generation_config)\.json"
     r"|(vocab|merges|bpe)\.(txt|codes)|chat_template\.jinja|[a-z.]*(spiece|sentencepiece|tokenizer|spm)[a-z.]*\.(model|vocab)"
 )
-
-
-@dataclass(frozen=True)
-class About:
-    """What only its author knows of a model, for the card.
-
-    Args:
-        repo_id: Hub id under which it is found.
-        language: Codes of the languages.
-        license: Identifier of the licence.
-        widget_examples: Sentences to try it with.
-    """
-
-    repo_id: str | None = None
-    language: list[str] | str | None = None
-    license: str | None = None
-    widget_examples: list[str] | None = None
 
 
 def export(
@@ -226,7 +204,7 @@ def write_model(
     *,
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerFast,
-    splits: list[CardSplit],
+    splits: list[SplitScores],
     run_dir: Path,
     about: About,
 ) -> None:
@@ -263,11 +241,11 @@ def write_model(
         tokenizer.model_max_length = longest_input(tokenizer, model.config) or tokenizer.model_max_length
     with naming(folder / "tokenizer.json"):
         tokenizer.save_pretrained(folder)
-    step, epoch = checkpoint["global_step"], _epoch(checkpoint)
-    facts = {"epoch": epoch, "step": step, "splits": [asdict(split) for split in splits if split.scores]}
-    _write(folder / "scores.json", json.dumps(facts, indent=2, ensure_ascii=False) + "\n")
-    card = _card(checkpoint, tokenizer=tokenizer, splits=splits, run_dir=run_dir, about=about, epoch=epoch)
-    _write(folder / "README.md", card)
+    facts = card_facts(checkpoint, tokenizer=tokenizer, splits=splits, run_dir=run_dir, about=about)
+    scores = [asdict(split) for split in splits if split.scores]
+    known = {"epoch": facts.epoch, "step": facts.global_step, "splits": scores}
+    _write(folder / "scores.json", json.dumps(known, indent=2, ensure_ascii=False) + "\n")
+    _write(folder / "README.md", model_card(facts))
 
 
 def tokenizer_of(options: dict[str, Any], *, trust_remote_code: bool) -> PreTrainedTokenizerFast:
@@ -279,15 +257,6 @@ def tokenizer_of(options: dict[str, Any], *, trust_remote_code: bool) -> PreTrai
     """
     name, revision = options["model_name_or_path"], options.get("model_revision")
     return load_tokenizer(name, revision=revision, trust_remote_code=trust_remote_code)
-
-
-def run_folder(ckpt_path: Path) -> Path:
-    """The folder of the run that a checkpoint stands in.
-
-    Args:
-        ckpt_path: The checkpoint.
-    """
-    return ckpt_path.parent.parent if ckpt_path.parent.name == "checkpoints" else ckpt_path.parent
 
 
 def _clear(place: Path) -> None:
@@ -360,16 +329,6 @@ def _some(names: list[str]) -> str:
     return f"{', '.join(names[:2])}{f' and {len(names) - 2:,} more' if len(names) > 2 else ''}"
 
 
-def _epoch(checkpoint: dict[str, Any]) -> int:
-    """The epoch of the last step, from 1; 0 before training."""
-    if not checkpoint["global_step"]:
-        return 0
-    # not `epoch`, the number of those that were ended: a run that stops inside one counts it, a save in it does not
-    loop = checkpoint["loops"]["fit_loop"]
-    started: int = loop["epoch_progress"]["current"]["started"]
-    return started - (not loop["epoch_loop.batch_progress"]["current"]["processed"])
-
-
 def _write(path: Path, text: str) -> None:
     with naming(path):
         path.write_text(text, encoding="utf-8")
@@ -406,43 +365,3 @@ def _no_progress_bar() -> Iterator[None]:
     finally:
         if shown:
             logging.enable_progress_bar()
-
-
-def _card(
-    checkpoint: dict[str, Any],
-    *,
-    tokenizer: PreTrainedTokenizerFast,
-    splits: list[CardSplit],
-    run_dir: Path,
-    about: About,
-    epoch: int,
-) -> str:
-    options, data = checkpoint["hyper_parameters"], checkpoint.get("datamodule_hyper_parameters", {})
-    name = options["model_name_or_path"]
-    of_the_hub = options.get("pretrained", True) and not Path(packaged(name)).exists()
-    saved = run_dir / "config.yaml"
-    config = saved.read_text(encoding="utf-8") if saved.is_file() else None
-    if config is not None and not config.startswith("# python -m ner_lightning fit"):
-        config = None  # a file of that name that no run of ours has written is not for others to read
-    command = config.partition("\n")[0].removeprefix("# ") if config else None
-    return model_card(
-        about.repo_id or f"{Path(name).name}-token-classifier",
-        labels=options["labels"],
-        splits=splits,
-        base_model=name if of_the_hub else None,
-        base_revision=options.get("model_revision"),
-        global_step=checkpoint["global_step"],
-        epoch=epoch,
-        label_all_tokens=data.get("label_all_tokens", False),
-        max_seq_length=data.get("max_seq_length"),
-        score_mode=options["score_mode"],
-        command=command,
-        config=config,
-        repo_id=about.repo_id,
-        language=about.language,
-        license=about.license,
-        widget_examples=about.widget_examples,
-        versions={"python": platform.python_version()} | {package: version(package) for package in _PACKAGES},
-        marks_subwords=marks_subwords(tokenizer),
-        needs_spaces=needs_spaces(tokenizer),
-    )

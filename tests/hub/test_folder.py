@@ -14,13 +14,15 @@ import torch
 from lightning.pytorch.callbacks import ModelCheckpoint
 from transformers import AutoConfig, AutoModelForTokenClassification, AutoTokenizer, PreTrainedTokenizerFast, pipeline
 
-from ner_lightning import export as export_module
+import ner_lightning.hub.folder as export_module
 from ner_lightning.__main__ import main
 from ner_lightning.checkpoints import read_checkpoint
 from ner_lightning.errors import InputError
 from ner_lightning.files import process_mark
-from ner_lightning.hub.export import About, export, write_model
+from ner_lightning.hub.card import About, _epoch
+from ner_lightning.hub.folder import export, write_model
 from ner_lightning.hub.outbox import Destination, Outbox
+from ner_lightning.predict import predict
 from ner_lightning.readers.columns import read_sentences
 
 FILES = {"README.md", "config.json", "model.safetensors", "scores.json", "tokenizer.json", "tokenizer_config.json"}
@@ -92,8 +94,7 @@ def test_predict_and_pipeline_find_the_same_entities_in_the_folder(folder, conll
     texts = [" ".join(s.words) for split in ("train", "test") for s in read_sentences(conll_files / f"{split}.conll")]
     texts += ["My name is Mira Toll and I work at Quill Works in Arvenholm.", "U.S. (Ostric-Cup): e.g. 4-2!"]
     (tmp_path / "texts.txt").write_text("".join(f"{text}\n" for text in texts))
-    options = [f"--data.predict_file={tmp_path / 'texts.txt'}", f"--prediction.output={tmp_path / 'out.jsonl'}"]
-    assert main(["predict", f"--model.model_name_or_path={folder}", "--trainer.accelerator=cpu", *options]) == 0
+    predict([str(tmp_path / "texts.txt")], model=str(folder), output=str(tmp_path / "out.jsonl"))
     found = [json.loads(line) for line in (tmp_path / "out.jsonl").read_text().splitlines()]
     assert [row["text"] for row in found] == texts
     assert sum(len(row["entities"]) for row in found) > 10
@@ -485,7 +486,7 @@ def test_the_epoch_of_the_card_is_that_of_the_last_step(stop, conll_files, tiny_
         for path in (run / "checkpoints").iterdir():
             checkpoint = read_checkpoint(path)
             expected = math.ceil(checkpoint["global_step"] / 4)  # sentences
-            assert export_module._epoch(checkpoint) == expected, (path.name, checkpoint["epoch"])
+            assert _epoch(checkpoint) == expected, (path.name, checkpoint["epoch"])
 
     first, second = tmp_path / "first", tmp_path / "second"
     assert main(["fit", *args, *stop, f"--trainer.default_root_dir={first}"]) == 0
@@ -493,7 +494,7 @@ def test_the_epoch_of_the_card_is_that_of_the_last_step(stop, conll_files, tiny_
     if "--trainer.max_steps=7" in stop:
         return  # Lightning counts an epoch that was stopped as a whole one when the run goes on
     last = first / "version_0/checkpoints/last.ckpt"
-    longer = ["--trainer.max_epochs=4", "--trainer.max_steps=11"]
+    longer = ["--trainer.max_epochs=4", "--trainer.max_steps=15"]
     assert main(["fit", *args, *stop, *longer, f"--ckpt_path={last}", f"--trainer.default_root_dir={second}"]) == 0
     check(second / "version_0")
 

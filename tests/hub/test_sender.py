@@ -21,11 +21,11 @@ from types import SimpleNamespace
 import pytest
 from fake_hub import LFS_EXT, READ, FakeHub
 
-import ner_lightning.hub.push as push_module
+import ner_lightning.hub.sender as push_module
 from ner_lightning.__main__ import main
 from ner_lightning.errors import InputError
 from ner_lightning.hub.outbox import Destination, Outbox
-from ner_lightning.hub.push import full_id, push
+from ner_lightning.hub.sender import full_id, push
 
 ROOT = Path(__file__).parents[1]
 TO = Destination("user/ner")
