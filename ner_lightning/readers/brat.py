@@ -11,11 +11,10 @@ from pathlib import Path
 
 from ner_lightning.errors import InputError
 from ner_lightning.files import open_to_read
-from ner_lightning.readers.columns import decode_line
 from ner_lightning.readers.foreign import HEAD, refuse_foreign
 from ner_lightning.readers.offsets import Entity, tags_of
 from ner_lightning.readers.row import ReadOptions, Row, clip
-from ner_lightning.readers.text import words_of
+from ner_lightning.readers.text import decode_line, words_of
 from ner_lightning.words import Span
 
 
