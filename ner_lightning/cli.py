@@ -26,6 +26,7 @@ from lightning_utilities.core.rank_zero import rank_zero_info
 import ner_lightning
 from ner_lightning.checkpoints import BestCheckpoint, LastCheckpoint, WholeCheckpointIO, read_checkpoint, run_folder
 from ner_lightning.config_files import find_configs
+from ner_lightning.corpus import paths_of
 from ner_lightning.data import TokenClassificationDataModule
 from ner_lightning.errors import InputError
 from ner_lightning.hub import PushToHub  # noqa: F401 # known by its short name only once it is imported
@@ -33,7 +34,6 @@ from ner_lightning.interruption import Interruption, ending_with_launcher
 from ner_lightning.model import TokenClassificationModule
 from ner_lightning.options import checkpoint_to_use, complete, recorded_options, refuse_contradictions
 from ner_lightning.pretrained import load_config, trained_labels
-from ner_lightning.quickstart import packaged
 from ner_lightning.reports import RunSummary, ScoreTable, corpus_text
 from ner_lightning.scores import TestRecord
 from ner_lightning.trainer import CheckMonitors, SaveConfig, Trainer, launched_processes, refuse_to_wait_for_scores
@@ -286,7 +286,7 @@ class TokenClassificationCLI(LightningCLI):
         names = ["train_file", "validation_file", "test_file", *([] if of_the_hub else ["dataset_name"])]
         for name in names:
             value = data[name]
-            if value is not None and value == recorded.get(name) and not Path(packaged(value)).exists():
+            if value is not None and value == recorded.get(name) and not all(path.exists() for path in paths_of(value)):
                 raise InputError(
                     f"{value}: no such file here; {path} records it, for a run that was started in a folder where it "
                     f"is: give --data.{name}, or start there"

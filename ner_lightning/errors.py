@@ -1,4 +1,4 @@
-"""The one exception for what the user can mend; it knows nothing of where it is raised or shown."""
+"""The exception for what the user can mend, and what other libraries say in a sentence."""
 
 
 class InputError(ValueError):
@@ -7,3 +7,12 @@ class InputError(ValueError):
     Its text is one sentence that names the file and line or the option, what was expected and what stands
     there. The command line prints that sentence instead of a traceback.
     """
+
+
+def first_line(error: Exception) -> str:
+    """Shorten what a library says to what fits into a sentence.
+
+    Args:
+        error: An error of another library.
+    """
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]

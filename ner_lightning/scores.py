@@ -12,6 +12,7 @@ from typing import Any
 
 from lightning.pytorch import Callback, LightningModule, Trainer
 
+from ner_lightning.corpus import paths_of
 from ner_lightning.data import TokenClassificationDataModule
 from ner_lightning.files import replacing
 from ner_lightning.model import is_whole
@@ -101,13 +102,14 @@ def known_splits(checkpoint: dict[str, Any]) -> list[SplitScores]:
 
 def _split(name: str, values: dict[str, float], data: dict[str, Any], commit: str | None) -> SplitScores:
     prefix = {"train": "train_", "validation": "val_", "test": "test_"}[name]
-    file = data.get(f"{name}_file") or data.get("dataset_name") or name
+    # the validation split may be a share of the training data
+    files = data.get(f"{name}_file") or data.get("dataset_name") or data.get("train_file") or name
     return SplitScores(
         name,
         dataset=data.get("dataset_name") if commit else None,
         config=data.get("dataset_config_name") if commit else None,
         commit=commit,
-        file=None if commit else Path(file).name,
+        file=None if commit else ", ".join(path.name for path in paths_of(files)),
         # what is not finite was not measured, and no JSON
         scores={key.removeprefix(prefix): n for key, n in values.items() if key.startswith(prefix) and isfinite(n)},
     )

@@ -23,7 +23,7 @@ from ner_lightning.hub.card import About, _epoch
 from ner_lightning.hub.folder import export, write_model
 from ner_lightning.hub.outbox import Destination, Outbox
 from ner_lightning.predict import predict
-from ner_lightning.readers.columns import read_sentences
+from ner_lightning.readers import read
 
 FILES = {"README.md", "config.json", "model.safetensors", "scores.json", "tokenizer.json", "tokenizer_config.json"}
 
@@ -91,7 +91,7 @@ def test_a_pipeline_runs_on_the_folder_alone(folder):
 
 def test_predict_and_pipeline_find_the_same_entities_in_the_folder(folder, conll_files, tmp_path):
     """Over sentences that fit in one window; `first` reads what is scored."""
-    texts = [" ".join(s.words) for split in ("train", "test") for s in read_sentences(conll_files / f"{split}.conll")]
+    texts = [" ".join(s.words) for split in ("train", "test") for s in read(conll_files / f"{split}.conll")]
     texts += ["My name is Mira Toll and I work at Quill Works in Arvenholm.", "U.S. (Ostric-Cup): e.g. 4-2!"]
     (tmp_path / "texts.txt").write_text("".join(f"{text}\n" for text in texts))
     predict([str(tmp_path / "texts.txt")], model=str(folder), output=str(tmp_path / "out.jsonl"))
