@@ -14,14 +14,15 @@ import torch
 from lightning.pytorch.callbacks import ModelCheckpoint
 from transformers import AutoConfig, AutoModelForTokenClassification, AutoTokenizer, PreTrainedTokenizerFast, pipeline
 
-import ner_lightning.hub.folder as export_module
+import ner_lightning.hub.folder as folder_module
 from ner_lightning.__main__ import main
 from ner_lightning.checkpoints import read_checkpoint
 from ner_lightning.errors import InputError
 from ner_lightning.files import process_mark
-from ner_lightning.hub.card import About, _epoch
+from ner_lightning.hub.card import _epoch
 from ner_lightning.hub.folder import export, write_model
-from ner_lightning.hub.outbox import Destination, Outbox
+from ner_lightning.hub.outbox import About, Destination, Outbox
+from ner_lightning.predict import predict
 from ner_lightning.readers.columns import read_sentences
 
 FILES = {"README.md", "config.json", "model.safetensors", "scores.json", "tokenizer.json", "tokenizer_config.json"}
@@ -93,8 +94,7 @@ def test_predict_and_pipeline_find_the_same_entities_in_the_folder(folder, conll
     texts = [" ".join(s.words) for split in ("train", "test") for s in read_sentences(conll_files / f"{split}.conll")]
     texts += ["My name is Mira Toll and I work at Quill Works in Arvenholm.", "U.S. (Ostric-Cup): e.g. 4-2!"]
     (tmp_path / "texts.txt").write_text("".join(f"{text}\n" for text in texts))
-    options = [f"--data.predict_file={tmp_path / 'texts.txt'}", f"--prediction.output={tmp_path / 'out.jsonl'}"]
-    assert main(["predict", f"--model.model_name_or_path={folder}", "--trainer.accelerator=cpu", *options]) == 0
+    predict([str(tmp_path / "texts.txt")], model=str(folder), output=str(tmp_path / "out.jsonl"))
     found = [json.loads(line) for line in (tmp_path / "out.jsonl").read_text().splitlines()]
     assert [row["text"] for row in found] == texts
     assert sum(len(row["entities"]) for row in found) > 10
@@ -210,13 +210,13 @@ def test_what_no_export_writes_is_never_removed(best, folder, name):
 
 
 def test_what_is_added_meanwhile_is_not_removed(best, folder, monkeypatch):
-    write = export_module.write_model
+    write = folder_module.write_model
 
     def slow(*args, **kwargs):
         write(*args, **kwargs)
         (folder / "notes.txt").write_text("mine")
 
-    monkeypatch.setattr(export_module, "write_model", slow)
+    monkeypatch.setattr(folder_module, "write_model", slow)
     with pytest.raises(InputError, match="holds more than an exported model"):
         export(ckpt_path=best, output=str(folder), overwrite=True)
     assert (folder / "notes.txt").read_text() == "mine"
@@ -510,7 +510,7 @@ def test_what_the_callback_was_told_may_be_damaged(trained, tmp_path, caplog):
     outbox.folder.mkdir()
     for damage in ("", "[1]", '{"licence": "mit"}'):
         (outbox.folder / "about.json").write_text(damage)
-        assert export_module._told(outbox) == About()
+        assert outbox.read_about() == About()
         assert "about.json is damaged: the card is written without language, licence and examples" in caplog.text
         caplog.clear()
 
