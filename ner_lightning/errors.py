@@ -1,4 +1,7 @@
-"""The exception for what the user can mend, and what other libraries say in a sentence."""
+"""The exception for what the user can mend, and how messages say what was wrong."""
+
+from collections.abc import Iterable
+from difflib import get_close_matches
 
 
 class InputError(ValueError):
@@ -16,3 +19,18 @@ def first_line(error: Exception) -> str:
         error: An error of another library.
     """
     return (str(error).strip().splitlines() or [type(error).__name__])[0]
+
+
+class UsageError(InputError):
+    """Options that do not go together; the command line exits as it does for a misspelt one."""
+
+
+def suggestion(word: str, known: Iterable[str]) -> str:
+    """What a message says after an unknown word: `; did you mean X?`, or nothing where no known word is like it.
+
+    Args:
+        word: What was given.
+        known: What could have been given.
+    """
+    close = get_close_matches(word, known, n=1)
+    return f"; did you mean {close[0]}?" if close else ""

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import quote
 
+from ner_lightning.hub.outbox import About
 from ner_lightning.pretrained import marks_subwords, needs_spaces
 from ner_lightning.quickstart import packaged
 from ner_lightning.scores import SplitScores
@@ -34,23 +35,6 @@ _EXAMPLES = (
 )
 # what datasets calls its loaders of local files, by suffix; any other file is CoNLL columns
 _LOADERS = {"json": "json", "jsonl": "json", "parquet": "parquet"}
-
-
-@dataclass(frozen=True)
-class About:
-    """What only its author knows of a model.
-
-    Args:
-        repo_id: Its id on the Hub.
-        language: Code of the language, such as `en`, or codes.
-        license: Identifier of the licence, such as `apache-2.0`.
-        widget_examples: Sentences to try the model on; by default invented ones, never some of the corpus.
-    """
-
-    repo_id: str | None = None
-    language: Sequence[str] | str | None = None
-    license: str | None = None
-    widget_examples: Sequence[str] | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

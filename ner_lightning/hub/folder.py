@@ -10,9 +10,9 @@ import json
 import logging
 import re
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from functools import partial
 from glob import escape
 from pathlib import Path
@@ -21,9 +21,8 @@ from typing import TYPE_CHECKING, Any
 from ner_lightning.checkpoints import find_checkpoint, read_checkpoint, run_folder
 from ner_lightning.errors import InputError
 from ner_lightning.files import is_left_over, naming, process_mark
-from ner_lightning.hub.card import About, card_facts, model_card
-from ner_lightning.hub.outbox import Destination, Outbox
-from ner_lightning.hub.sender import runs_in
+from ner_lightning.hub.card import card_facts, model_card
+from ner_lightning.hub.outbox import About
 from ner_lightning.pretrained import (
     load_token_classifier,
     load_tokenizer,
@@ -90,24 +89,18 @@ def export(
     try:
         _clear(place)
         _refuse(folder, place, overwrite=overwrite)
-        model = _model(checkpoint, trust_remote_code=trust_remote_code)
+        about = About(repo_id=repo_id, language=language, license=license, widget_examples=widget_examples)
+        run_dir = run_folder(path)
+        write = writer(path, checkpoint, run_dir=run_dir, about=about, trust_remote_code=trust_remote_code)
         beside.mkdir(parents=True)
-        write_model(
-            beside,
-            checkpoint,
-            model=model,
-            tokenizer=tokenizer_of(checkpoint["hyper_parameters"], trust_remote_code=trust_remote_code),
-            splits=read_splits(path, checkpoint),
-            run_dir=run_folder(path),
-            about=About(repo_id=repo_id, language=language, license=license, widget_examples=widget_examples),
-        )
+        write(beside)
         _refuse(folder, place, overwrite=overwrite)  # again: it took a while
         if place.exists():
             place.rename(old)
         beside.rename(place)
     except OSError as error:
         kept = "the folder is as it was" if place.exists() or old.exists() else "nothing is left of it"
-        raise InputError(f"--output={folder}: {_failure(error)}; {kept}") from error
+        raise InputError(f"--output={folder}: {failure(error)}; {kept}") from error
     finally:
         if old.exists() and not place.exists():
             old.rename(place)
@@ -116,76 +109,45 @@ def export(
     return folder
 
 
-def best_of_run(run_dir: Path) -> Path:
-    """The best checkpoint of a run.
+def writer(
+    path: Path, checkpoint: dict[str, Any], *, run_dir: Path, about: About, trust_remote_code: bool
+) -> Callable[[Path], None]:
+    """What writes the model of a checkpoint into an empty folder; all that has to be asked for is at hand by then.
 
     Args:
-        run_dir: Folder of the run.
-
-    Raises:
-        InputError: It has none, or is a folder with runs in it.
-    """
-    for kind in ("best", "last"):
-        if (path := run_dir / "checkpoints" / f"{kind}.ckpt").is_file():
-            return path
-    raise InputError(runs_in(run_dir) or f"{run_dir}: no checkpoint below this folder; give the folder of a run")
-
-
-def stage_best(outbox: Outbox, path: Path, destination: Destination, *, trust_remote_code: bool = False) -> None:
-    """Put the best model of a run into its outbox, instead of all that waits there.
-
-    Args:
-        outbox: Of the run.
         path: The checkpoint.
-        destination: Where it is to go.
+        checkpoint: What is in it.
+        run_dir: Folder of the run.
+        about: What its author says of the model.
         trust_remote_code: Run the code that comes with the model, where it needs it.
-
-    Raises:
-        InputError: It cannot be written.
     """
-    others = [staged for staged in outbox.waiting() if staged.destination != destination]
-    _stage(outbox, path, destination, alone=True, trust_remote_code=trust_remote_code)
-    for staged in others:
-        print(f"given up: {staged.name} ({staged.message}), which waited for {staged.destination.repo_id}")
-
-
-def stage_with_scores(outbox: Outbox, *, trust_remote_code: bool = False) -> None:
-    """Put the newest model that waits into the outbox again, with the scores of a test that was made since.
-
-    Args:
-        outbox: Of the run.
-        trust_remote_code: Run the code that comes with the model, where it needs it.
-
-    Raises:
-        InputError: It cannot be written.
-    """
-    waiting = outbox.waiting()
-    for record in outbox.run_dir.glob("**/checkpoints/*.test.json"):
-        path = record.with_name(record.name.removesuffix(".test.json") + ".ckpt")
-        if waiting and path.is_file() and commit_message(read_checkpoint(path)) == waiting[-1].message:
-            alone = waiting[-1].alone
-            _stage(outbox, path, waiting[-1].destination, alone=alone, trust_remote_code=trust_remote_code)
-            return
-
-
-def _stage(outbox: Outbox, path: Path, destination: Destination, *, alone: bool, trust_remote_code: bool) -> None:
-    checkpoint = read_checkpoint(path)
-    write = partial(
+    options = checkpoint["hyper_parameters"]
+    model = load_token_classifier(  # with random weights, overwritten on save
+        options["model_name_or_path"],
+        labels=options["labels"],
+        pretrained=False,
+        revision=options.get("model_revision"),
+        trust_remote_code=trust_remote_code,
+    )
+    return partial(
         write_model,
         checkpoint=checkpoint,
-        model=_model(checkpoint, trust_remote_code=trust_remote_code),
-        tokenizer=tokenizer_of(checkpoint["hyper_parameters"], trust_remote_code=trust_remote_code),
+        model=model,
+        tokenizer=tokenizer_of(options, trust_remote_code=trust_remote_code),
         splits=read_splits(path, checkpoint),
-        run_dir=outbox.run_dir,
-        about=replace(_told(outbox), repo_id=destination.repo_id),
+        run_dir=run_dir,
+        about=about,
     )
-    message, step = commit_message(checkpoint), checkpoint["global_step"]
-    try:
-        outbox.stage(write, step=step, destination=destination, message=message, alone=alone)
-    except OSError as error:
-        raise InputError(
-            f"{outbox.folder}: {_failure(error)}; nothing was put in or sent, and what waited there still waits"
-        ) from error
+
+
+def failure(error: OSError) -> str:
+    """Which file could not be written, and why.
+
+    Args:
+        error: Of writing it.
+    """
+    name = Path(error.filename).name if error.filename else "a file"
+    return f"{name} cannot be written: {error.strerror or error}"
 
 
 def commit_message(checkpoint: dict[str, Any]) -> str:
@@ -294,11 +256,6 @@ def _refuse(folder: Path, place: Path, *, overwrite: bool) -> None:
         )
 
 
-def _failure(error: OSError) -> str:
-    name = Path(error.filename).name if error.filename else "a file"
-    return f"{name} cannot be written: {error.strerror or error}"
-
-
 def _refuse_not_finite(weights: dict[str, Tensor], *, buffers: set[str]) -> None:
     # a mask may well hold infinity, and is a buffer
     broken = [name for name, tensor in weights.items() if name not in buffers and not tensor.isfinite().all()]
@@ -334,25 +291,6 @@ def _some(names: list[str]) -> str:
 def _write(path: Path, text: str) -> None:
     with naming(path):
         path.write_text(text, encoding="utf-8")
-
-
-def _told(outbox: Outbox) -> About:
-    """What PushToHub was told, where the run had one."""
-    told = outbox.folder / "about.json"
-    try:
-        return About(**json.loads(told.read_text(encoding="utf-8"))) if told.is_file() else About()
-    except (ValueError, TypeError):
-        log.warning("%s is damaged: the card is written without language, licence and examples", told)
-        return About()
-
-
-def _model(checkpoint: dict[str, Any], *, trust_remote_code: bool) -> PreTrainedModel:
-    """A model of the kind that a checkpoint is of, with weights of no meaning."""
-    options = checkpoint["hyper_parameters"]
-    name, revision = options["model_name_or_path"], options.get("model_revision")
-    return load_token_classifier(
-        name, labels=options["labels"], pretrained=False, revision=revision, trust_remote_code=trust_remote_code
-    )
 
 
 @contextmanager

@@ -14,14 +14,14 @@ import torch
 from lightning.pytorch.callbacks import ModelCheckpoint
 from transformers import AutoConfig, AutoModelForTokenClassification, AutoTokenizer, PreTrainedTokenizerFast, pipeline
 
-import ner_lightning.hub.folder as export_module
+import ner_lightning.hub.folder as folder_module
 from ner_lightning.__main__ import main
 from ner_lightning.checkpoints import read_checkpoint
 from ner_lightning.errors import InputError
 from ner_lightning.files import process_mark
-from ner_lightning.hub.card import About, _epoch
+from ner_lightning.hub.card import _epoch
 from ner_lightning.hub.folder import export, write_model
-from ner_lightning.hub.outbox import Destination, Outbox
+from ner_lightning.hub.outbox import About, Destination, Outbox
 from ner_lightning.predict import predict
 from ner_lightning.readers import read
 
@@ -210,13 +210,13 @@ def test_what_no_export_writes_is_never_removed(best, folder, name):
 
 
 def test_what_is_added_meanwhile_is_not_removed(best, folder, monkeypatch):
-    write = export_module.write_model
+    write = folder_module.write_model
 
     def slow(*args, **kwargs):
         write(*args, **kwargs)
         (folder / "notes.txt").write_text("mine")
 
-    monkeypatch.setattr(export_module, "write_model", slow)
+    monkeypatch.setattr(folder_module, "write_model", slow)
     with pytest.raises(InputError, match="holds more than an exported model"):
         export(ckpt_path=best, output=str(folder), overwrite=True)
     assert (folder / "notes.txt").read_text() == "mine"
@@ -510,7 +510,7 @@ def test_what_the_callback_was_told_may_be_damaged(trained, tmp_path, caplog):
     outbox.folder.mkdir()
     for damage in ("", "[1]", '{"licence": "mit"}'):
         (outbox.folder / "about.json").write_text(damage)
-        assert export_module._told(outbox) == About()
+        assert outbox.read_about() == About()
         assert "about.json is damaged: the card is written without language, licence and examples" in caplog.text
         caplog.clear()
 

@@ -7,14 +7,14 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from lightning.pytorch import Trainer
+from ner_lightning.hub.export import export
+from ner_lightning.readers.columns import read_sentences
 
 from ner_lightning.data import TokenClassificationDataModule
 from ner_lightning.errors import InputError
-from ner_lightning.hub.export import export
 from ner_lightning.model import TokenClassificationModule
 from ner_lightning.predict import TaggedWord, Tagger
 from ner_lightning.predict.tagger import rows_of
-from ner_lightning.readers.columns import read_sentences
 from ner_lightning.words import split_words
 
 TEXTS = ["Mira Toll visited Arvenholm.", "", " \t\n", "Hal 😀 (Minnow) likes Keldra, é", "The Ostric Cup began. " * 9]
