@@ -13,8 +13,7 @@ from typing import Any
 import yaml
 from lightning_utilities.core.rank_zero import rank_zero_info
 
-from ner_lightning.checkpoints import find_checkpoint
-from ner_lightning.data import TokenClassificationDataModule
+from ner_lightning.checkpoints import data_state, find_checkpoint
 from ner_lightning.errors import InputError
 from ner_lightning.pretrained import load_config, trained_labels
 
@@ -82,7 +81,7 @@ def recorded_options(checkpoint: dict[str, Any], subcommand: str, *, given: Any)
         subcommand: What is to be done.
         given: The options of the subcommand, parsed without the checkpoint.
     """
-    state = _state(checkpoint)
+    state = data_state(checkpoint)
     data = checkpoint.get("datamodule_hyper_parameters", {})
     options = _trained_with(checkpoint) if subcommand == "fit" else _of_the_model(checkpoint)
     if subcommand == "fit":
@@ -146,7 +145,9 @@ def _labels(config: Any, subcommand: str, *, given: Any, checkpoint: dict[str, A
     labels: list[str] = checkpoint["hyper_parameters"]["labels"]
     if subcommand == "predict":
         return labels
-    if (chosen := _state(checkpoint).get("given_labels")) is not None:  # for that run, and in the spelling of its data
+    if (
+        chosen := data_state(checkpoint).get("given_labels")
+    ) is not None:  # for that run, and in the spelling of its data
         return list(chosen)
     return None if _has_train(given["data"]) else labels
 
@@ -156,13 +157,8 @@ def _trained_labels(config: Any) -> list[str] | None:
     return trained_labels(load_config(model["model_name_or_path"], trust_remote_code=model["trust_remote_code"]))
 
 
-def _state(checkpoint: dict[str, Any]) -> dict[str, Any]:
-    state: dict[str, Any] = checkpoint.get(TokenClassificationDataModule.__qualname__, {})
-    return state
-
-
 def _trained_with(checkpoint: dict[str, Any]) -> dict[str, Any]:
-    options, state = _of_the_model(checkpoint), _state(checkpoint)
+    options, state = _of_the_model(checkpoint), data_state(checkpoint)
     if checkpoint.get("datamodule_hyper_parameters", {}).get("seed") is None and "seed" in state:
         options["seed_everything"] = state["seed"]  # else the data has a seed of its own
     return options

@@ -15,6 +15,7 @@ from typing import Any
 
 from lightning.pytorch import Callback, LightningModule, Trainer
 
+from ner_lightning.checkpoints import data_state
 from ner_lightning.data import TokenClassificationDataModule
 from ner_lightning.files import replacing
 from ner_lightning.hub.card import CardSplit
@@ -73,7 +74,7 @@ def known_splits(checkpoint: dict[str, Any]) -> list[CardSplit]:
         checkpoint: What is in it; saved between two validations it has no scores.
     """
     data = checkpoint.get("datamodule_hyper_parameters", {})
-    commit = checkpoint.get(TokenClassificationDataModule.__qualname__, {}).get("dataset_commit")
+    commit = data_state(checkpoint).get("dataset_commit")
     if not data:  # trained with a datamodule of another kind
         return []
     splits = [_split("train", {}, data, commit)]
