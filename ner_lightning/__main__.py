@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 def main(args: list[str] | None = None) -> int:
-    """Run the command line: `push` and `export` here, which need no Trainer, all else in `cli`.
+    """Run the command line: `push`, `export` and `predict` here, which need no Trainer, all else in `cli`.
 
     Args:
         args: Arguments without the name of the program; by default those that the program was started with.
@@ -27,7 +27,7 @@ def main(args: list[str] | None = None) -> int:
         Exit code: 0, or 1 after an error that is told in one sentence. Wrong usage exits with 2.
     """
     args = sys.argv[1:] if args is None else args
-    command = {"push": _push, "export": _export}.get(args[0] if args else "")
+    command = {"push": _push, "export": _export, "predict": _predict}.get(args[0] if args else "")
     try:
         return _train(args) if command is None else command(args[1:])
     except (InputError, OSError) as error:
@@ -143,6 +143,21 @@ def _export(args: list[str]) -> int:
     options = vars(parser.parse_args(args))
     options.pop("debug")
     print(f"exported: {export(**options)}")
+    return 0
+
+
+def _predict(args: list[str]) -> int:
+    from jsonargparse import ArgumentParser
+
+    from ner_lightning.predict import predict
+
+    parser = ArgumentParser("python -m ner_lightning predict", description="Label the words of files of any format.")
+    parser.add_argument("inputs", nargs="+", help="Files of any format that is read, or - for standard input.")
+    parser.add_function_arguments(predict, as_group=False, skip={"inputs"})
+    parser.add_argument("--debug", action="store_true", help="Show the traceback of an error.")
+    options = vars(parser.parse_args(args))
+    options.pop("debug")
+    predict(**options)
     return 0
 
 

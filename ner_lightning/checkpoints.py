@@ -200,7 +200,7 @@ def data_state(checkpoint: dict[str, Any]) -> dict[str, Any]:
         Its state, whatever the class is called; empty where there is none.
     """
     states = (state for state in checkpoint.values() if isinstance(state, dict))
-    return next((state for state in states if _DATA_STATE <= state.keys()), {})
+    return next((state for state in states if state.keys() >= _DATA_STATE), {})
 
 
 def find_checkpoint(

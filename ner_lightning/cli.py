@@ -1,4 +1,4 @@
-"""The command line: `fit`, `validate`, `test`, `predict` and `inspect`, from Lightning's own LightningCLI.
+"""The command line: `fit`, `validate`, `test` and `inspect`, from Lightning's own LightningCLI.
 
 It joins the parts: what the data says of its labels goes to the model, the name of the model goes to the tokenizer, a
 checkpoint gives the options that were not given. It holds nothing that a notebook would miss.
@@ -12,12 +12,11 @@ import shlex
 import signal
 import sys
 import warnings
-from contextlib import nullcontext, redirect_stdout
 from pathlib import Path
 from typing import Any
 
 import lightning.pytorch
-from jsonargparse import ActionConfigFile
+from jsonargparse import ActionConfigFile  # type: ignore[attr-defined] # which its own documentation imports so
 from lightning.fabric.plugins import TorchCheckpointIO
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.fabric.utilities.seed import max_seed_value
@@ -43,8 +42,6 @@ from ner_lightning.interruption import Interruption, ending_with_launcher
 from ner_lightning.model import TokenClassificationModule
 from ner_lightning.options import checkpoint_to_use, complete, recorded_options, refuse_contradictions
 from ner_lightning.parser import Parser, TrainerHelp
-from ner_lightning.predict_file import STANDARD_INPUT
-from ner_lightning.prediction import PredictionWriter
 from ner_lightning.pretrained import load_config, trained_labels
 from ner_lightning.quickstart import packaged
 from ner_lightning.reports import RunSummary, ScoreTable, batch_text, corpus_text, description_text
@@ -117,6 +114,8 @@ class TokenClassificationCLI(LightningCLI):
         datamodule_class: What it is trained on.
     """
 
+    trainer: Trainer
+
     def __init__(
         self,
         args: list[str] | None = None,
@@ -153,8 +152,9 @@ class TokenClassificationCLI(LightningCLI):
             parser_kwargs={
                 "prog": program,
                 "description": ner_lightning.__doc__,
-                "epilog": "Two more need no Trainer: export writes a checkpoint as a folder that transformers loads, "
-                f"push sends a run to the Hugging Face Hub ({_PROGRAM} export --help, push --help).",
+                "epilog": "Three more need no Trainer: predict labels files, export writes a checkpoint as a folder "
+                "that transformers loads, push sends a run to the Hugging Face Hub "
+                f"({_PROGRAM} predict --help, export --help, push --help).",
                 "allow_abbrev": False,
                 **{
                     name: {"usage": f"{program} {name} [--config FILE] [options]", "allow_abbrev": False}
@@ -166,17 +166,10 @@ class TokenClassificationCLI(LightningCLI):
 
     def subcommands(self) -> dict[str, set[str]]:  # type: ignore[override] # a static method there
         """What there is to do, and the arguments that are not options."""
-        none = {"model", "datamodule", "dataloaders", "return_predictions", "weights_only"}
-        every = {"fit": none, "validate": none, "test": none, "predict": none, "inspect": none}
+        every = ("fit", "validate", "test", "inspect")
         # a parser takes a tenth of a second to make: where the first word says which is wanted, only that one
-        return {name: skip for name, skip in every.items() if self._args[:1] == [name]} or every
-
-    # the one place where Lightning says for which subcommand a parser is
-    def _prepare_subcommand_parser(self, klass: type, subcommand: str, **kwargs: Any) -> LightningArgumentParser:
-        parser = super()._prepare_subcommand_parser(klass, subcommand, **kwargs)
-        if subcommand == "predict":
-            parser.add_lightning_class_args(PredictionWriter, "prediction")
-        return parser
+        wanted = [name for name in every if self._args[:1] == [name]] or every
+        return {name: {"model", "datamodule"} for name in wanted}
 
     def init_parser(self, **kwargs: Any) -> LightningArgumentParser:
         """Make a parser, which saves the versions with a config."""
@@ -186,8 +179,8 @@ class TokenClassificationCLI(LightningCLI):
             "-c",
             "--config",
             action=ActionConfigFile,
-            help="A YAML or JSON file of options, as each run saves one, or the name of one that comes with the package, "
-            "such as `conll`; of several the last one decides.",
+            help="A YAML or JSON file of options, as each run saves one, or the name of one that comes with the "
+            "package, such as `conll`; of several the last one decides.",
         )
         return parser
 
@@ -247,8 +240,6 @@ class TokenClassificationCLI(LightningCLI):
         if own_log:
             kwargs["logger"] = False  # a folder for it is made when nothing can be refused any more
         kwargs.update(launched_processes(devices=config.devices, num_nodes=config.num_nodes))
-        if self.subcommand == "predict":
-            kwargs.update(self._options_to_predict(config, devices=kwargs.get("devices", config.devices)))
         given = config.callbacks if isinstance(config.callbacks, list) else [config.callbacks]
         with_bar = any(isinstance(callback, ProgressBar) for callback in given)
         if config.enable_progress_bar is None and not sys.stdout.isatty() and not with_bar:
@@ -263,11 +254,11 @@ class TokenClassificationCLI(LightningCLI):
             if kwargs.get("limit_val_batches", config.limit_val_batches) == 0:
                 refuse_to_wait_for_scores(given)
         else:
-            self.save_config_callback = self.save_config_callback if self.subcommand == "predict" else None
+            self.save_config_callback = None
         if config.enable_checkpointing is False:
             self._parser(self.subcommand).callback_keys.remove("checkpoint")
             callbacks[:] = [callback for callback in callbacks if not isinstance(callback, LastCheckpoint)]
-        if self.subcommand != "predict" and self.datamodule.corpus.commit:  # so that the saved config repeats the run
+        if self.datamodule.corpus.commit:  # so that the saved config repeats the run
             self._get(self.config, "data")["dataset_revision"] = self.datamodule.corpus.commit
         try:
             trainer: Trainer = super().instantiate_trainer(**kwargs)  # type: ignore[assignment] # of `trainer_class`
@@ -275,9 +266,6 @@ class TokenClassificationCLI(LightningCLI):
             raise InputError(str(error)) from error
         if type(trainer.strategy.checkpoint_io) is TorchCheckpointIO:  # else somebody's own, or that of a strategy
             trainer.strategy.checkpoint_io = WholeCheckpointIO()
-        if self.subcommand == "predict":  # before there are other processes, which would wait for this one
-            writer = self._get(self.config_init, "prediction")
-            writer.refuse_processes(trainer.world_size, predict_file=self.datamodule.predict_file)
         self._give_folder(trainer, own_log=own_log)
         if self.subcommand in _SPLITS and trainer.is_global_zero:
             print(corpus_text(self.datamodule, _SPLITS[self.subcommand]))
@@ -290,13 +278,6 @@ class TokenClassificationCLI(LightningCLI):
         shown = self.trainer.inspect(**kwargs)
         print(f"\ndevice          {shown['device']}, precision {shown['precision']}\n{description_text(shown)}")
         print(f"\n{batch_text(shown['batch'], shown['pieces'], self.datamodule.labels)}")
-
-    def predict(self, **kwargs: Any) -> None:
-        """Label the words of `--data.predict_file`; PredictionWriter writes them."""
-        writer = self._get(self.config_init, "prediction")
-        streams = writer.streams(self.datamodule.predict_file)
-        with redirect_stdout(sys.stderr) if streams else nullcontext():  # a progress bar is no prediction
-            self.trainer.predict(**kwargs, return_predictions=False)
 
     def _parse_ckpt_path(self) -> None:
         """Parse again with what the checkpoint records as defaults; LightningCLI would put it over the command line."""
@@ -343,18 +324,6 @@ class TokenClassificationCLI(LightningCLI):
                 "line can say so; take it out, and give --model.trust_remote_code=true if you trust that code"
             )
 
-    def _options_to_predict(self, config: Any, *, devices: Any) -> dict[str, Any]:
-        """What the Trainer is given to predict, where streams are read or written."""
-        writer, predict_file = self._get(self.config_init, "prediction"), self.datamodule.predict_file
-        options: dict[str, Any] = {}
-        if writer.output is not None or writer.streams(predict_file):
-            self.save_config_callback = None
-        if devices == "auto" and (predict_file == STANDARD_INPUT or writer.streams(predict_file)):
-            options["devices"] = 1
-        if config.enable_progress_bar is None and writer.streams(predict_file) and sys.stdout.isatty():
-            options["enable_progress_bar"] = False  # it would move over the predictions
-        return options
-
     def _set_seed(self) -> None:
         seed = self._get(self.config, "seed_everything")
         if not 0 <= seed <= max_seed_value:
@@ -380,8 +349,6 @@ class TokenClassificationCLI(LightningCLI):
 
     def _check_before_anything_is_written(self) -> None:
         """What is wrong with the data or does not fit the model is said before the run has a folder."""
-        if self.subcommand == "predict":
-            self.datamodule.predict_dataloader()
         if self.subcommand in _SPLITS:
             batches = len(self.datamodule.loader(_SPLITS[self.subcommand][0]))
             if self.subcommand == "fit":
@@ -429,11 +396,10 @@ class TokenClassificationCLI(LightningCLI):
     def _give_folder(self, trainer: Trainer, *, own_log: bool) -> None:
         """Say where the run writes; last of all, when nothing can be refused any more.
 
-        `fit` has a new folder, and so has `predict` where its output has no other place; a test belongs to the run that
-        its checkpoint is of.
+        `fit` has a new folder; a test belongs to the run that its checkpoint is of.
         """
         config, ckpt_path = self._get(self.config_init, "trainer"), self._get(self.config, "ckpt_path")
         if self.save_config_callback is not None and not config.fast_dev_run:
-            trainer.start_run(config.default_root_dir or ".", log=own_log and self.subcommand == "fit")
+            trainer.start_run(config.default_root_dir or ".", log=own_log)
         elif self.subcommand in ("validate", "test") and ckpt_path is not None:
             trainer.run_dir = run_folder(Path(ckpt_path))

@@ -107,9 +107,7 @@ def load_corpus(
         tables, commit = hub_tables(dataset_name, dataset_config_name, dataset_revision)
         sources = {split: from_table(table, *columns, names) for split, table in tables.items()}
     else:
-        raise InputError(
-            "no data: give --data.dataset_name, or --data.train_file and its siblings; to predict, --data.labels"
-        )
+        raise InputError("no data: give --data.dataset_name, or --data.train_file and its siblings")
     if labels is None and "train" not in sources:
         raise InputError("no label list: give the train split (--data.train_file) or --data.labels")
     decisive = "train" if "train" in sources else next(iter(sources))

@@ -15,15 +15,12 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 from lightning.pytorch import LightningDataModule, Trainer
-from torch.utils.data import DataLoader, DistributedSampler
+from torch.utils.data import DataLoader
 
-from ner_lightning.chunks import ChunkCollator
 from ner_lightning.corpus import Corpus, load_corpus
 from ner_lightning.encoding import Collator, Encoder
 from ner_lightning.errors import InputError
-from ner_lightning.predict_file import PredictFile, PredictFormat
 from ner_lightning.pretrained import load_config, load_tokenizer, window_length
-from ner_lightning.quickstart import packaged
 from ner_lightning.sampling import LengthBatchSampler
 from ner_lightning.sources import cached, content_key, no_progress_bars
 from ner_lightning.tags import Scheme
@@ -49,13 +46,7 @@ class TokenClassificationDataModule(LightningDataModule):
             given here replaces `dataset_name`.
         validation_file: Validation data, like `train_file`.
         test_file: Test data, like `train_file`.
-        predict_file: What `predict` labels: a file, or `-` for standard input. CoNLL columns need no labels and keep
-            those that they have.
-        predict_format: What is in `predict_file`: `conll` columns, `text` (a sentence or paragraph a line), `jsonl`
-            (objects with `tokens` or `text`); by default `jsonl` for `.jsonl` and `.json`, `text` for `.txt` and
-            standard input, and `conll` for all else.
-        text_column_name: Column of the words: its number in CoNLL files (first: 0), its name elsewhere (`tokens`, in
-            JSON to predict also `text`).
+        text_column_name: Column of the words: its number in CoNLL files (first: 0), its name elsewhere (`tokens`).
         label_column_name: Column of the labels: its number in CoNLL files (last: -1), its name elsewhere (`ner_tags`).
         labels: Label names in the order of their ids; by default those of the training data, `O` first, then by
             type, `B-` before `I-`. `all` takes those of validation and test, too.
@@ -71,7 +62,7 @@ class TokenClassificationDataModule(LightningDataModule):
             not only on the first. Scores read the first one in both cases; `transformers.pipeline` reads all of them,
             and with `simple` finds pieces of entities where the others were not trained.
         batch_size: Windows in a training batch, per device.
-        eval_batch_size: Windows in a batch of validation, test and prediction, per device.
+        eval_batch_size: Windows in a batch of validation and test, per device.
         num_workers: Processes that load batches beside the main one.
         pin_memory: Load batches into pinned memory; by default where there is a GPU.
         seed: Decides, with the epoch, the order of the training batches; by default the one of `--seed_everything`.
@@ -89,8 +80,6 @@ class TokenClassificationDataModule(LightningDataModule):
         train_file: str | None = None,
         validation_file: str | None = None,
         test_file: str | None = None,
-        predict_file: str | None = None,
-        predict_format: PredictFormat | None = None,
         text_column_name: int | str | None = None,
         label_column_name: int | str | None = None,
         labels: list[str] | Literal["all"] | None = None,
@@ -120,8 +109,6 @@ class TokenClassificationDataModule(LightningDataModule):
         self.train_file = train_file
         self.validation_file = validation_file
         self.test_file = test_file
-        self.predict_file = predict_file
-        self.predict_format = predict_format
         self.text_column_name = text_column_name
         self.label_column_name = label_column_name
         self.scheme = scheme
@@ -145,9 +132,7 @@ class TokenClassificationDataModule(LightningDataModule):
 
     @property
     def labels(self) -> list[str]:
-        """Label names in the order of their ids; reads the corpus at the first call, where there is one."""
-        if self._given_labels not in (None, "all") and self._files() is None:
-            return list(self._given_labels)
+        """Label names in the order of their ids; reads the corpus at the first call."""
         return self.corpus.labels
 
     @cached_property
@@ -168,19 +153,6 @@ class TokenClassificationDataModule(LightningDataModule):
         )
 
     @cached_property
-    def predict_chunks(self) -> PredictFile:
-        """The chunks of `predict_file`; the first call reads it once and says what is wrong with it.
-
-        Raises:
-            InputError: There is no such file, or something in it is not well formed.
-        """
-        if self.predict_file is None:
-            raise InputError("there is no predict split: give --data.predict_file")
-        return PredictFile(
-            packaged(self.predict_file), format=self.predict_format, text_column_name=self.text_column_name
-        )
-
-    @cached_property
     def encoder(self) -> Encoder:
         """What turns words into windows; loads the tokenizer at the first call."""
         name, revision, trust = self.model_name_or_path, self.model_revision, self.trust_remote_code
@@ -198,15 +170,14 @@ class TokenClassificationDataModule(LightningDataModule):
 
         Asking for `labels`, as the command line does to make the model, has read the corpus before.
         """
-        if self._files() is not None:  # else there is a file to predict alone
-            for split in self.corpus.splits:
-                self._encode(split)
+        for split in self.corpus.splits:
+            self._encode(split)
 
     def setup(self, stage: str | None = None) -> None:
         """Open the windows, in each process.
 
         Args:
-            stage: `fit`, `validate`, `test` or `predict`, as Lightning says; all splits that there are are opened.
+            stage: Not used: all splits that there are are opened.
         """
         self.prepare_data()
 
@@ -222,32 +193,6 @@ class TokenClassificationDataModule(LightningDataModule):
     def test_dataloader(self) -> DataLoader[Any]:
         """Batches of the test split, longest first."""
         return self.loader("test")
-
-    def predict_dataloader(self) -> DataLoader[Any]:
-        """Chunks of the file to predict, in its order, each with its windows as a list of batches.
-
-        With several processes each has its part of the chunks, and where they do not divide evenly some have the first
-        ones a second time.
-        """
-        if self.num_workers:  # else each worker prints that it was forked from a process with a tokenizer
-            os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-        trainer, chunks = self.trainer, self.predict_chunks
-        return DataLoader(
-            chunks,  # type: ignore[arg-type] # a sequence, though no Dataset
-            # of this class, since Lightning leaves it alone, see LengthBatchSampler
-            sampler=DistributedSampler(
-                chunks,  # type: ignore[arg-type]
-                num_replicas=trainer.world_size if trainer else 1,
-                rank=trainer.global_rank if trainer else 0,
-                shuffle=False,
-            ),
-            batch_size=None,
-            num_workers=self.num_workers,
-            pin_memory=self.pin_memory,
-            collate_fn=ChunkCollator(  # type: ignore[arg-type] # takes a chunk, not a list of rows
-                self.encoder, batch_size=self.eval_batch_size, multiple=_multiple()
-            ),
-        )
 
     def loader(self, split: Split, *, shuffle: bool = False) -> DataLoader[Any]:
         """Padded batches of a split, as `encoding.Collator` makes them.
@@ -353,7 +298,7 @@ class TokenClassificationDataModule(LightningDataModule):
         }
 
     def _files(self) -> str | None:
-        """What a corpus can be read from; None where there is a file to predict alone."""
+        """What the corpus is read from."""
         files = [self.train_file, self.validation_file, self.test_file]
         return ", ".join(str(file) for file in files if file is not None) or self.dataset_name
 

@@ -81,10 +81,6 @@ class Interruption(Callback):
         """Listen."""
         self._listen(trainer)
 
-    def on_predict_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Listen."""
-        self._listen(trainer)
-
     def on_train_batch_end(self, trainer: Trainer, *_: Any) -> None:
         """Stop here if a signal came."""
         self._stop(trainer)
@@ -94,10 +90,6 @@ class Interruption(Callback):
         self._stop(trainer)
 
     def on_test_batch_end(self, trainer: Trainer, *_: Any) -> None:
-        """Stop here if a signal came."""
-        self._stop(trainer)
-
-    def on_predict_batch_end(self, trainer: Trainer, *_: Any) -> None:
         """Stop here if a signal came."""
         self._stop(trainer)
 

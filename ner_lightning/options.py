@@ -17,7 +17,7 @@ from ner_lightning.checkpoints import data_state, find_checkpoint
 from ner_lightning.errors import InputError
 from ner_lightning.pretrained import load_config, trained_labels
 
-# where data comes from, and what to predict: where the user names one of a group, the checkpoint adds none of it
+# where data comes from: where the user names one of these, the checkpoint adds none
 _SOURCES = {
     "dataset_name",
     "dataset_config_name",
@@ -26,7 +26,6 @@ _SOURCES = {
     "validation_file",
     "test_file",
 }
-_PREDICTED = {"predict_file", "predict_format"}
 # options that no checkpoint gives: made from others, or a matter of trust in whoever wrote it
 _LINKED = {
     "model.labels",
@@ -91,9 +90,8 @@ def recorded_options(checkpoint: dict[str, Any], subcommand: str, *, given: Any)
         for group in ("trainer", "checkpoint"):
             recorded = config.get(group, {}).items()
             options |= {f"{group}.{name}": value for name, value in recorded if name not in left_out}
-    own_source, own_file = ({n for n in names if given["data"][n] is not None} for names in (_SOURCES, _PREDICTED))
-    replaced = (_SOURCES if own_source else set()) | (_PREDICTED if own_file else set())
-    options |= {f"data.{name}": value for name, value in data.items() if name not in replaced}
+    own_source = any(given["data"][name] is not None for name in _SOURCES)
+    options |= {f"data.{name}": value for name, value in data.items() if not (own_source and name in _SOURCES)}
     same_dataset = all(given["data"][name] == data.get(name) for name in ("dataset_name", "dataset_config_name"))
     if not own_source or same_dataset:  # the very rows, whatever the branch holds by now
         options["data.dataset_revision"] = state.get("dataset_commit") or data.get("dataset_revision")
@@ -129,9 +127,6 @@ def complete(config: Any, subcommand: str, *, given: Any, checkpoint: dict[str, 
         given: The same, parsed without the checkpoint.
         checkpoint: What is in the one to use, if there is one.
     """
-    if subcommand == "predict":  # reads the file to predict and nothing else, whatever a config file names
-        for name in _SOURCES:
-            config["data"][name] = None
     if checkpoint is not None and subcommand != "fit":
         config["model"]["pretrained"] = False  # the weights are those of the checkpoint
     if config["data"]["labels"] is None:
@@ -143,11 +138,8 @@ def _labels(config: Any, subcommand: str, *, given: Any, checkpoint: dict[str, A
     if checkpoint is None:
         return None if subcommand == "fit" else _trained_labels(config)
     labels: list[str] = checkpoint["hyper_parameters"]["labels"]
-    if subcommand == "predict":
-        return labels
-    if (
-        chosen := data_state(checkpoint).get("given_labels")
-    ) is not None:  # for that run, and in the spelling of its data
+    chosen = data_state(checkpoint).get("given_labels")
+    if chosen is not None:  # for that run, and in the spelling of its data
         return list(chosen)
     return None if _has_train(given["data"]) else labels
 

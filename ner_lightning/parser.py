@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import re
+from collections.abc import Sequence
 from typing import Any, NoReturn
 
 from lightning.pytorch.cli import LightningArgumentParser
@@ -54,12 +55,13 @@ class Parser(LightningArgumentParser):
             parser = getattr(ex, "subcommand_parser", None) or self
             typed, word = unknown.groups()
             dashes = "--" if typed else ""
-            message += suggestion(typed or word, [f"{dashes}{name}" for name in parser.get_defaults().keys()])
+            known = [f"{dashes}{name}" for name, _ in parser.get_defaults().items()]
+            message += suggestion(typed or word, known)
         super().error(message, ex)
 
-    def _help_of(self, groups: list[Any], *args: Any) -> str:
+    def _help_of(self, groups: Sequence[Any], *args: Any) -> str:
         # argparse has no public way to order groups or to leave one out
-        every, self._action_groups = self._action_groups, groups
+        every, self._action_groups = self._action_groups, list(groups)
         try:
             return super().format_help(*args)
         finally:

@@ -97,8 +97,8 @@ class Trainer(LightningTrainer):
             datamodule: The data to show.
 
         Returns:
-            What `datamodule.describe` gives, and `device`, `precision`, `batch` and `pieces`, the sub-words of its first
-            row.
+            What `datamodule.describe` gives, and `device`, `precision`, `batch` and `pieces`, the sub-words of the
+            first row of the batch.
         """
         batch = next(iter(datamodule.loader(next(iter(datamodule.corpus.splits)))))
         pieces = datamodule.encoder.tokenizer.convert_ids_to_tokens(batch["input_ids"][0].tolist())

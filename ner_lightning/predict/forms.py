@@ -10,7 +10,6 @@ import io
 import json
 from collections.abc import Callable, Iterable, Iterator
 from itertools import islice
-from pathlib import Path
 from typing import Any, BinaryIO, Literal, get_args
 
 from ner_lightning.errors import InputError
@@ -73,8 +72,9 @@ def write(
 
 
 def _columns(rows: Iterable[LabelledRow], file: BinaryIO, source: Source) -> None:
+    assert source.path is not None
     labels = (label for each in rows for label in each.labels)
-    lines = read_lines(Path(source.path), name=source.name, options=source.options, conllu=source.format == "conllu")
+    lines = read_lines(source.path, name=source.name, options=source.options, conllu=source.format == "conllu")
     for line in lines:
         written = line.with_column(next(labels)) if line.kind == "word" else line
         file.write((written.text + written.ending).encode())

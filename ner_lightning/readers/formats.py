@@ -60,7 +60,7 @@ def read(path: str | Path, *, options: ReadOptions | None = None, name: str | No
     format = _format(path, name, options)
     declared = tables.declared_names(path, name=name, options=options) if format == "parquet" else None
     rows: Callable[[], Iterator[Row]] = partial(_READERS[format], path, name=name, options=options)
-    return Source(name, format, options, declared, rows, partial(_digest, path, name, format))
+    return Source(name, format, options, declared, rows, partial(_digest, path, name, format), path)
 
 
 def _format(path: Path, name: str, options: ReadOptions) -> Format:

@@ -5,6 +5,7 @@ from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from hashlib import sha256
 from json import dumps
+from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 from ner_lightning.words import Span
@@ -86,6 +87,7 @@ class Source:
         declared: The label names that the source declares (`ClassLabel`), whether they occur or not.
         rows: Reads the rows.
         digest: Stands for the content.
+        path: The file or folder; None for a table in memory or of the Hub.
     """
 
     name: str
@@ -94,6 +96,7 @@ class Source:
     declared: list[str] | None
     rows: Callable[[], Iterator[Row]] = field(repr=False)
     digest: Callable[[], str] = field(repr=False)
+    path: Path | None = None
 
     def __iter__(self) -> Iterator[Row]:
         """Read the rows from the start.

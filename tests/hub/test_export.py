@@ -21,6 +21,7 @@ from ner_lightning.errors import InputError
 from ner_lightning.files import process_mark
 from ner_lightning.hub.export import About, export, write_model
 from ner_lightning.hub.outbox import Destination, Outbox
+from ner_lightning.predict import predict
 from ner_lightning.readers.columns import read_sentences
 
 FILES = {"README.md", "config.json", "model.safetensors", "scores.json", "tokenizer.json", "tokenizer_config.json"}
@@ -92,8 +93,7 @@ def test_predict_and_pipeline_find_the_same_entities_in_the_folder(folder, conll
     texts = [" ".join(s.words) for split in ("train", "test") for s in read_sentences(conll_files / f"{split}.conll")]
     texts += ["My name is Mira Toll and I work at Quill Works in Arvenholm.", "U.S. (Ostric-Cup): e.g. 4-2!"]
     (tmp_path / "texts.txt").write_text("".join(f"{text}\n" for text in texts))
-    options = [f"--data.predict_file={tmp_path / 'texts.txt'}", f"--prediction.output={tmp_path / 'out.jsonl'}"]
-    assert main(["predict", f"--model.model_name_or_path={folder}", "--trainer.accelerator=cpu", *options]) == 0
+    predict([str(tmp_path / "texts.txt")], model=str(folder), output=str(tmp_path / "out.jsonl"))
     found = [json.loads(line) for line in (tmp_path / "out.jsonl").read_text().splitlines()]
     assert [row["text"] for row in found] == texts
     assert sum(len(row["entities"]) for row in found) > 10
