@@ -75,6 +75,8 @@ def main(
     args = sys.argv[1:] if args is None else args
     # batches are tokenised ahead of time: workers have next to nothing to do
     warnings.filterwarnings("ignore", message=".*does not have many workers.*")
+    # what --optimizer is for
+    warnings.filterwarnings("ignore", message=".*configure_optimizers` will be overridden by.*")
     # a run that ends before its first validation: LastCheckpoint keeps it
     warnings.filterwarnings("ignore", message=".*could not find the monitored key.*")
     # Lightning's estimate of the model's size counts 32 bits a weight
@@ -147,7 +149,6 @@ class TokenClassificationCLI(LightningCLI):
             save_config_callback=SaveConfig,
             save_config_kwargs={"command": f"{program} {shlex.join(args)}"},
             seed_everything_default=42,
-            auto_configure_optimizers=False,
             # one line of usage instead of a screen of option names above each error
             parser_kwargs={
                 "prog": program,
@@ -194,8 +195,16 @@ class TokenClassificationCLI(LightningCLI):
         )
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
-        """Add the checkpoint of the best epoch, the links, and `--debug`."""
+        """Add the checkpoint of the best epoch, optimizer and schedule, the links, and `--debug`."""
         parser.add_lightning_class_args(BestCheckpoint, "checkpoint")
+        parser.add_optimizer_args()
+        parser.add_lr_scheduler_args()
+        parser.groups[
+            "optimizer"
+        ].title = (
+            "Another optimizer (of all parameters, in place of AdamW, its learning rates, weight decay and schedule)"
+        )
+        parser.groups["lr_scheduler"].title = "A schedule for that optimizer (a step after each epoch)"
         parser.link_arguments("model.model_name_or_path", "data.model_name_or_path")
         parser.link_arguments("model.model_revision", "data.model_revision")
         parser.link_arguments("model.trust_remote_code", "data.trust_remote_code")
@@ -217,6 +226,14 @@ class TokenClassificationCLI(LightningCLI):
         root = self._get(self.config, "trainer")["default_root_dir"]
         if "://" in str(root):
             raise InputError(f"--trainer.default_root_dir={root}: give a folder of this machine, where runs are kept")
+        if (
+            self.subcommand == "fit"
+            and self._get(self.config, "lr_scheduler")
+            and not self._get(self.config, "optimizer")
+        ):
+            raise InputError(
+                "--lr_scheduler is for an --optimizer: give one, such as --optimizer=AdamW --optimizer.lr=2e-5"
+            )
         self._refuse_paths_from_elsewhere()
 
     def instantiate_classes(self) -> None:

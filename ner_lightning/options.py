@@ -7,10 +7,12 @@ an option was given.
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
 import yaml
+from jsonargparse import Namespace
 from lightning_utilities.core.rank_zero import rank_zero_info
 
 from ner_lightning.checkpoints import data_state, find_checkpoint
@@ -84,7 +86,7 @@ def recorded_options(checkpoint: dict[str, Any], subcommand: str, *, given: Any)
     data = checkpoint.get("datamodule_hyper_parameters", {})
     options = _trained_with(checkpoint) if subcommand == "fit" else _of_the_model(checkpoint)
     if subcommand == "fit":
-        config = yaml.safe_load(checkpoint.get("config", "{}"))  # none in the checkpoint of a notebook
+        config = _config(checkpoint)
         # a command that is typed again with the checkpoint must not add its callbacks to themselves
         left_out = _MACHINE | ({"callbacks"} if given["trainer"]["callbacks"] else set())
         for group in ("trainer", "checkpoint"):
@@ -111,9 +113,9 @@ def refuse_contradictions(config: Any, checkpoint: dict[str, Any]) -> None:
     if "optimizer_states" not in checkpoint:
         raise InputError(f"--ckpt_path={config['ckpt_path']} holds weights alone: no run can go on from it")
     for name, value in _trained_with(checkpoint).items():
-        if name not in _LINKED | _FREE and name in config and config[name] != value:
+        if name not in _LINKED | _FREE and name in config and _plain(config[name]) != value:
             raise InputError(
-                f"--{name}={config[name]}, but {config['ckpt_path']} was trained with {value}: a run is resumed "
+                f"--{name}={_plain(config[name])}, but {config['ckpt_path']} was trained with {value}: a run is resumed "
                 "with its own options; leave it out, or start a new run"
             )
 
@@ -153,7 +155,19 @@ def _trained_with(checkpoint: dict[str, Any]) -> dict[str, Any]:
     options, state = _of_the_model(checkpoint), data_state(checkpoint)
     if checkpoint.get("datamodule_hyper_parameters", {}).get("seed") is None and "seed" in state:
         options["seed_everything"] = state["seed"]  # else the data has a seed of its own
-    return options
+    config = _config(checkpoint)
+    return options | {name: config[name] for name in ("optimizer", "lr_scheduler") if name in config}
+
+
+def _config(checkpoint: dict[str, Any]) -> dict[str, Any]:
+    """The whole configuration of a run; empty in the checkpoint of a notebook."""
+    config: dict[str, Any] = yaml.safe_load(checkpoint.get("config", "{}"))
+    return config
+
+
+def _plain(value: Any) -> Any:
+    """As a config file has it: an optimizer is a namespace with tuples once it is parsed."""
+    return json.loads(json.dumps(value.as_dict())) if isinstance(value, Namespace) else value
 
 
 def _of_the_model(checkpoint: dict[str, Any]) -> dict[str, Any]:
