@@ -226,14 +226,8 @@ class TokenClassificationCLI(LightningCLI):
         root = self._get(self.config, "trainer")["default_root_dir"]
         if "://" in str(root):
             raise InputError(f"--trainer.default_root_dir={root}: give a folder of this machine, where runs are kept")
-        if (
-            self.subcommand == "fit"
-            and self._get(self.config, "lr_scheduler")
-            and not self._get(self.config, "optimizer")
-        ):
-            raise InputError(
-                "--lr_scheduler is for an --optimizer: give one, such as --optimizer=AdamW --optimizer.lr=2e-5"
-            )
+        if self.subcommand == "fit":
+            self._check_optimizer()
         self._refuse_paths_from_elsewhere()
 
     def instantiate_classes(self) -> None:
@@ -340,6 +334,18 @@ class TokenClassificationCLI(LightningCLI):
                 "a config file says model.trust_remote_code=true, which would run the code of others: only the command "
                 "line can say so; take it out, and give --model.trust_remote_code=true if you trust that code"
             )
+
+    def _check_optimizer(self) -> None:
+        """Say what an optimizer of the user's leaves without an effect."""
+        optimizer, schedule = (self._get(self.config, name) for name in ("optimizer", "lr_scheduler"))
+        if schedule and not optimizer:
+            raise InputError(
+                "--lr_scheduler is for an --optimizer: give one, such as --optimizer=AdamW --optimizer.lr=2e-5"
+            )
+        model, defaults = self._get(self.config, "model"), self._parser(self.subcommand).get_defaults()["model"]
+        for name in ("learning_rate", "head_learning_rate", "weight_decay", "warmup_ratio") if optimizer else ():
+            if model[name] != defaults[name]:
+                rank_zero_info(f"--model.{name}={model[name]} has no effect beside --optimizer")
 
     def _set_seed(self) -> None:
         seed = self._get(self.config, "seed_everything")

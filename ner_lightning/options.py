@@ -113,9 +113,11 @@ def refuse_contradictions(config: Any, checkpoint: dict[str, Any]) -> None:
     if "optimizer_states" not in checkpoint:
         raise InputError(f"--ckpt_path={config['ckpt_path']} holds weights alone: no run can go on from it")
     for name, value in _trained_with(checkpoint).items():
-        if name not in _LINKED | _FREE and name in config and _plain(config[name]) != value:
+        if name in _LINKED | _FREE or name not in config:
+            continue
+        if (given := _plain(config[name])) != value:
             raise InputError(
-                f"--{name}={_plain(config[name])}, but {config['ckpt_path']} was trained with {value}: a run is resumed "
+                f"--{name}={given}, but {config['ckpt_path']} was trained with {value}: a run is resumed "
                 "with its own options; leave it out, or start a new run"
             )
 

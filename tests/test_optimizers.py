@@ -92,3 +92,9 @@ def test_a_schedule_without_an_optimizer_is_refused(fit):
     (message,) = fit(*SCHEDULE, code=1)
     assert "--lr_scheduler is for an --optimizer: give one, such as --optimizer=AdamW --optimizer.lr=2e-5" in message
     assert not Path("runs").exists()
+
+
+def test_options_of_our_optimizer_beside_another_one_are_told_of(fit, caplog):
+    fit("--optimizer=SGD", "--optimizer.lr=1", "--model.learning_rate=0.5", "--trainer.max_epochs=1")
+    assert "--model.learning_rate=0.5 has no effect beside --optimizer" in caplog.text
+    assert "weight_decay" not in caplog.text
