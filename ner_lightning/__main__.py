@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import signal
 import sys
 import threading
 from collections.abc import Callable
@@ -157,7 +158,12 @@ def _predict(args: list[str]) -> int:
     parser.add_argument("--debug", action="store_true", help="Show the traceback of an error.")
     options = vars(parser.parse_args(args))
     options.pop("debug")
-    predict(**options)
+    # what is half written goes with any end; Python alone would die of this signal without tidying up
+    former = signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
+    try:
+        predict(**options)
+    finally:
+        signal.signal(signal.SIGTERM, former)
     return 0
 
 

@@ -176,17 +176,16 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
     """
     path = Path(path)
     if not path.is_file():
-        raise InputError(f"--ckpt_path={path}: {'a folder, not a checkpoint' if path.is_dir() else 'no such file'}")
+        raise InputError(f"{path}: expected a checkpoint, found {'a folder' if path.is_dir() else 'no such file'}")
     try:
         checkpoint: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
     except Exception as error:  # whatever the bytes of another file make the unpickler stumble over
         raise InputError(
-            f"--ckpt_path={path}: not a whole checkpoint of this program; it may have been cut short while it was "
-            "written or copied"
+            f"{path}: not a whole checkpoint of this program; it may have been cut short while it was written or copied"
         ) from error
     own = isinstance(checkpoint, dict) and "state_dict" in checkpoint
     if not own or "labels" not in (checkpoint.get("hyper_parameters") or {}):
-        raise InputError(f"--ckpt_path={path}: a file of another program, without the labels that a checkpoint holds")
+        raise InputError(f"{path}: a file of another program, without the labels that a checkpoint holds")
     return checkpoint
 
 
@@ -209,7 +208,8 @@ def find_checkpoint(
     """Find the checkpoint that an option names.
 
     Args:
-        asked: A file, the folder of a run, or `best` or `last`, which are those of the newest run.
+        asked: A file, the folder of a run or of several, of which the newest is taken, or `best` or `last`, which are
+            those of the newest run.
         root: The folder in which runs are kept.
         kind: `best` or `last`, where nothing else is asked; what a folder does not have it gives the other for.
         model_name_or_path: Look only at runs that started from this model, where the newest is asked for.
@@ -228,8 +228,9 @@ def find_checkpoint(
     names = dict.fromkeys((f"{kind}.ckpt", "last.ckpt", "best.ckpt"))
     places = [place / name for place in (folder / "checkpoints", folder) for name in names]
     path = next((place for place in places if place.is_file()), None)
+    path = path or newest_checkpoint(folder, kind=kind, model_name_or_path=model_name_or_path)
     if path is None:
-        raise InputError(f"--ckpt_path={asked}: no best.ckpt and no last.ckpt in this folder; give that of a run")
+        raise InputError(f"{asked}: no best.ckpt and no last.ckpt in this folder; give that of a run")
     return path
 
 

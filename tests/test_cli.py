@@ -372,8 +372,8 @@ def test_the_folder_of_a_run_is_taken_where_a_checkpoint_is(run, caplog, capsys)
     caplog.clear()
     assert run("test", "--ckpt_path=runs/version_0/checkpoints", alone=True)[0] == 0
     assert "using runs/version_0/checkpoints/last.ckpt" in caplog.text
-    assert program(["export", "--ckpt_path=runs"]) == 1
-    assert "--ckpt_path=runs: no best.ckpt and no last.ckpt in this folder" in capsys.readouterr().err
+    assert run("test", "--ckpt_path=runs", alone=True)[0] == 0
+    assert "using runs/version_2/checkpoints/best.ckpt" in caplog.text  # of the newest run in it
 
 
 @pytest.mark.parametrize(
@@ -404,10 +404,10 @@ def test_the_folder_of_a_run_is_taken_where_a_checkpoint_is(run, caplog, capsys)
         (["--trainer.logger={class_path: CometLogger}"], r"comet-ml.*pip install"),
         (["--trainer.callbacks=test_cli.Unusable"], r"No module named 'nowhere'"),
         (["--seed_everything=-1"], r"--seed_everything=-1: give a number from 0 to 4294967295"),
-        (["--ckpt_path=."], r"--ckpt_path=\.: no best.ckpt and no last.ckpt in this folder"),
+        (["--ckpt_path=."], r"error: \.: no best.ckpt and no last.ckpt in this folder"),
         (["--config=empty.ckpt"], r"--config=empty.ckpt: not a text file.*--ckpt_path"),
         (["--config=conl"], r"--config=conl: no such file, and no config of the package: chunking, conll, pos"),
-        (["--ckpt_path=nowhere.ckpt"], r"--ckpt_path=nowhere.ckpt: no such file"),
+        (["--ckpt_path=nowhere.ckpt"], r"nowhere.ckpt: expected a checkpoint, found no such file"),
         (["--ckpt_path=best"], r"no checkpoint below runs"),
     ],
 )

@@ -249,6 +249,8 @@ def write_model(
     weights = {key.removeprefix("model."): tensor for key, tensor in state if key.startswith("model.")}
     _refuse_not_finite(weights, buffers={name for name, _ in model.named_buffers()})
     shapes = {name: tuple(tensor.shape) for name, tensor in weights.items()}
+    if limit := checkpoint.get("datamodule_hyper_parameters", {}).get("max_seq_length"):
+        model.config.max_seq_length = limit  # Tagger cuts windows as in training
     with _no_progress_bar(), naming(folder / "model.safetensors"):
         model.save_pretrained(folder, state_dict=weights)
     if not (folder / "config.json").is_file():

@@ -52,6 +52,9 @@ class Tagger:
         device: Where to run: `auto`, `cpu`, `cuda`, `cuda:1`, ...
         precision: Of the arithmetic; weights stay in float32.
         batch_size: Windows in a batch.
+
+    Raises:
+        InputError: The device cannot be used, or a batch holds nothing.
     """
 
     def __init__(
@@ -69,11 +72,14 @@ class Tagger:
         self.labels = encoder.labels
         self.encoder = encoder
         self.entities = EntityReader(self.labels)
-        self.device = torch.device(("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device)
         self.batch_size = batch_size
         self._decode = decode
         self._dtype = {"32-true": None, "bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}[precision]
-        self._model = model.to(self.device)
+        try:
+            self.device = torch.device(("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device)
+            self._model = model.to(self.device)
+        except (RuntimeError, AssertionError) as error:  # of torch, about its build, this machine, or the name
+            raise InputError(f"device={device} cannot be used: {str(error).splitlines()[0]}") from error
 
     @classmethod
     def load(

@@ -34,6 +34,15 @@ def read_cells(path: Path, *, name: str, tabs: bool) -> Iterator[tuple[int, list
                 yield number, cells
 
 
+def delimiter_of(line: str) -> str:
+    """What stands between the cells of CSV: commas, or semicolons where the first line has no comma.
+
+    Args:
+        line: The first line.
+    """
+    return ";" if ";" in line and "," not in line else ","
+
+
 def unpack(place: str, column: str, cell: str) -> Any:
     """Read the list that a cell holds, as JSON or as Python writes it; what is no list stays text.
 
@@ -77,8 +86,7 @@ def _tabs(lines: Iterator[str]) -> Iterator[tuple[int, list[str]]]:
 
 def _commas(lines: Iterator[str], name: str) -> Iterator[tuple[int, list[str]]]:
     first = next(lines, "")
-    delimiter = ";" if ";" in first and "," not in first else ","
-    reader = csv.reader(chain([first], lines), delimiter=delimiter, strict=True)
+    reader = csv.reader(chain([first], lines), delimiter=delimiter_of(first), strict=True)
     start = 1
     try:
         for fields in reader:

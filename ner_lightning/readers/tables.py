@@ -53,7 +53,22 @@ def read_rows(path: Path, *, name: str, options: ReadOptions, format: Format) ->
     Raises:
         InputError: A column or a row cannot be used; says where.
     """
-    return _rows(_parquet(path, name) if format == "parquet" else _delimited(path, name, format), options)
+    return _rows(_table(path, name, format), options)
+
+
+def has_word_rows(path: Path, *, name: str, options: ReadOptions, format: Format) -> bool:
+    """Tell whether each row of a table is a word.
+
+    Args:
+        path: The file.
+        name: What an error calls it.
+        options: Of them, the names of columns.
+        format: `csv`, `tsv` or `parquet`.
+
+    Raises:
+        InputError: It is no such table.
+    """
+    return _word_column(_table(path, name, format), options) is not None
 
 
 def declared_names(path: Path, *, name: str, options: ReadOptions) -> list[str] | None:
@@ -98,6 +113,10 @@ def _names_in(features: Any) -> dict[str, list[str]]:
 
     classes = {name: one.feature if isinstance(one, List | LargeList) else one for name, one in features.items()}
     return {name: list(one.names) for name, one in classes.items() if isinstance(one, ClassLabel)}
+
+
+def _table(path: Path, name: str, format: Format) -> _Table:
+    return _parquet(path, name) if format == "parquet" else _delimited(path, name, format)
 
 
 def _parquet(path: Path, name: str) -> _Table:

@@ -554,4 +554,4 @@ def test_without_a_run_the_command_says_what_to_do(tmp_path, monkeypatch, capsys
 
 def test_what_is_no_checkpoint_is_named(tmp_path, capsys):
     assert main(["export", f"--ckpt_path={tmp_path / 'none.ckpt'}"]) == 1
-    assert re.search(r"error: --ckpt_path=.*none.ckpt: no such file", capsys.readouterr().err)
+    assert re.search(r"error: .*none.ckpt: expected a checkpoint, found no such file", capsys.readouterr().err)
