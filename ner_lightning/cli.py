@@ -199,12 +199,12 @@ class TokenClassificationCLI(LightningCLI):
         parser.add_lightning_class_args(BestCheckpoint, "checkpoint")
         parser.add_optimizer_args()
         parser.add_lr_scheduler_args()
-        parser.groups[
-            "optimizer"
-        ].title = (
-            "Another optimizer (of all parameters, in place of AdamW, its learning rates, weight decay and schedule)"
-        )
-        parser.groups["lr_scheduler"].title = "A schedule for that optimizer (a step after each epoch)"
+        titles = {
+            "optimizer": "Another optimizer (of all parameters, in place of AdamW, its weight decay and its schedule)",
+            "lr_scheduler": "A schedule for that optimizer (a step after each epoch)",
+        }
+        for name, group in (parser.groups or {}).items():
+            group.title = titles.get(name, group.title)
         parser.link_arguments("model.model_name_or_path", "data.model_name_or_path")
         parser.link_arguments("model.model_revision", "data.model_revision")
         parser.link_arguments("model.trust_remote_code", "data.trust_remote_code")
