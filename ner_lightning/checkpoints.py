@@ -21,6 +21,8 @@ from ner_lightning.files import remove_left_behind, replacing
 
 log = logging.getLogger(__name__)
 
+_DATA_STATE = {"dataset_commit", "given_labels"}  # by which the state of a TokenClassificationDataModule is known
+
 
 class WholeCheckpointIO(TorchCheckpointIO):
     """A plugin of the Trainer that writes each checkpoint beside its place, and then moves it there in one step.
@@ -185,6 +187,19 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
     if not own or "labels" not in (checkpoint.get("hyper_parameters") or {}):
         raise InputError(f"{path}: a file of another program, without the labels that a checkpoint holds")
     return checkpoint
+
+
+def data_state(checkpoint: dict[str, Any]) -> dict[str, Any]:
+    """What the datamodule recorded of itself, which Lightning files under the name of its class.
+
+    Args:
+        checkpoint: What is in it.
+
+    Returns:
+        Its state, whatever the class is called; empty where there is none.
+    """
+    states = (state for state in checkpoint.values() if isinstance(state, dict))
+    return next((state for state in states if state.keys() >= _DATA_STATE), {})
 
 
 def find_checkpoint(

@@ -12,6 +12,7 @@ from typing import Any
 
 from lightning.pytorch import Callback, LightningModule, Trainer
 
+from ner_lightning.checkpoints import data_state
 from ner_lightning.corpus import paths_of
 from ner_lightning.data import TokenClassificationDataModule
 from ner_lightning.files import replacing
@@ -91,7 +92,7 @@ def known_splits(checkpoint: dict[str, Any]) -> list[SplitScores]:
         checkpoint: What is in it; saved between two validations it has no scores.
     """
     data = checkpoint.get("datamodule_hyper_parameters", {})
-    commit = checkpoint.get(TokenClassificationDataModule.__qualname__, {}).get("dataset_commit")
+    commit = data_state(checkpoint).get("dataset_commit")
     if not data:  # trained with a datamodule of another kind
         return []
     splits = [_split("train", {}, data, commit)]

@@ -46,9 +46,13 @@ class RunSummary(Callback):
     """At the end of `fit`, print the epochs, the best score, where the checkpoint is, and the speed.
 
     Where no progress bar tells how far a run is, each epoch and each validation is a line at once.
+
+    Args:
+        program: How the command that tests a run begins.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, program: str = "python -m ner_lightning") -> None:
+        self.program = program
         self.epochs: list[tuple[int, dict[str, float]]] = []
         self._seconds = 0.0  # spent in training steps, without validation
         self._resumed_at: float | None = None
@@ -157,7 +161,7 @@ class RunSummary(Callback):
             f"speed       {sentences_rate:,.0f} sentences/s, {words_rate:,.0f} words/s in training on {device}"
         )
         if path:
-            lines.append(f"next        python -m ner_lightning test --ckpt_path {path}")
+            lines.append(f"next        {self.program} test --ckpt_path {path}")
         return "\n".join(lines)
 
 
