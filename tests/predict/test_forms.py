@@ -62,6 +62,11 @@ def again(tmp_path):
     return again
 
 
+def in_text(row):
+    """The entities of a row that was read, by characters."""
+    return [(type_, row.spans[first].start, row.spans[last - 1].end) for type_, first, last in entities_of(row.tags)]
+
+
 def rows_of(written):
     return [json.loads(line) for line in written.split("\n")[:-1]]
 
@@ -188,8 +193,7 @@ def test_entities_are_read_again_as_they_were_written(predict, again, texts, fie
     written = predict("in.json", content)
     for row, record in zip(again("out.jsonl", written), rows_of(written), strict=True):
         assert row.tags is not None
-        found = [(type_, row.spans[first].start, row.spans[last - 1].end) for type_, first, last in entities_of(row.tags)]
-        assert found == [(entity["type"], entity["start"], entity["end"]) for entity in record["entities"]]
+        assert in_text(row) == [(entity["type"], entity["start"], entity["end"]) for entity in record["entities"]]
 
 
 def test_rows_of_brat_name_their_file(predict, again, tmp_path, tagger):
@@ -208,7 +212,7 @@ def test_colours_are_written_where_they_are_asked_for(predict):
 
 CSV = (
     '\ufeffid;text\r\n1;"Mira ""the"" Toll\nleft\n\nTarnby"\r\n\r\n2;  Ostric Cup  \r\n"3";x\n'.encode(),
-    b"sentence,word,tag\n\n1,Mira,B-PER\n1,left,O\n\n2,\"Tar, nby\",O\n,\"a\nb\",O".replace(b'"a\nb"', b'"""ab"""'),
+    b'sentence,word,tag\n\n1,Mira,B-PER\n1,left,O\n\n2,"Tar, nby",O\n,"a\nb",O'.replace(b'"a\nb"', b'"""ab"""'),
     b"tokens,ner_tags\n\"['Mira', 'left']\",\"['O', 'O']\"\n\"[]\",[]\n",
 )
 TSV = ("id\ttext\n1\tMira \"left\"\n2\t\n", "word\tsentence_id\n\"\t1\nMira\t1\r\n\nToll\t2")  # fmt: skip
@@ -290,7 +294,12 @@ def test_a_table_can_be_json_or_columns_too(predict):
 @pytest.mark.parametrize(
     ("name", "content", "form", "message"),
     [
-        ("in.jsonl", '{"text": "x"}\n', "csv", r"in.jsonl is no csv file, so there is no column to add: give --format="),
+        (
+            "in.jsonl",
+            '{"text": "x"}\n',
+            "csv",
+            r"in.jsonl is no csv file, so there is no column to add: give --format=",
+        ),
         ("in.csv", "text\nx\n", "parquet", r"in.csv is no parquet file, so there is no column to add"),
         ("in.csv", "text,prediction\nx,y\n", None, r"in.csv: there is a column prediction, where .*; rename it"),
     ],
@@ -336,8 +345,7 @@ def test_predictions_are_read_as_annotations_with_the_same_entities(predict, aga
     written = json.loads(predict("in.json", json.dumps(tasks)))
     accepted = [{**each, "annotations": each["predictions"]} for each in written]
     for row, expected in zip(again("out.json", json.dumps(accepted)), tagger()(texts), strict=True):
-        found = [(type_, row.spans[first].start, row.spans[last - 1].end) for type_, first, last in entities_of(row.tags)]
-        assert found == [(entity["type"], entity["start"], entity["end"]) for entity in expected]
+        assert in_text(row) == [(entity["type"], entity["start"], entity["end"]) for entity in expected]
 
 
 @pytest.mark.parametrize(
