@@ -8,7 +8,6 @@ import pyarrow as pa
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from ner_lightning.readers.columns import read_lines, read_sentences
 from pyarrow import parquet
 
 from ner_lightning.errors import InputError
@@ -60,6 +59,11 @@ def again(tmp_path):
         return list(read(path, options=ReadOptions(**options)))
 
     return again
+
+
+def in_text(row):
+    """The entities of a row that was read, by characters."""
+    return [(type_, row.spans[first].start, row.spans[last - 1].end) for type_, first, last in entities_of(row.tags)]
 
 
 def rows_of(written):
@@ -118,8 +122,8 @@ def test_a_conllu_file_keeps_comments_and_ranges(predict):
 def test_the_labels_in_the_file_are_those_of_each_sentence(predict, tagger, tmp_path, max_seq_length):
     written = predict("in.conll", CONLL, max_seq_length=max_seq_length)
     (tmp_path / "out.conll").write_text(written)
-    labels = [line.columns[-1] for line in read_lines(tmp_path / "out.conll") if line.kind == "word"]
-    sentences = [s.words for s in read_sentences(tmp_path / "in.conll", tag_column=None)]
+    labels = [tag for row in read(tmp_path / "out.conll") for tag in row.tags]
+    sentences = [s.words for s in read(tmp_path / "in.conll")]
     tagged = tagger(max_seq_length=max_seq_length).tags(sentences)
     assert labels == [word.label for each in tagged for word in each]
     assert len(set(labels)) > 1  # the model says something
@@ -188,10 +192,7 @@ def test_entities_are_read_again_as_they_were_written(predict, again, texts, fie
     written = predict("in.json", content)
     for row, record in zip(again("out.jsonl", written), rows_of(written), strict=True):
         assert row.tags is not None
-        found = [
-            (type_, row.spans[first].start, row.spans[last - 1].end) for type_, first, last in entities_of(row.tags)
-        ]
-        assert found == [(entity["type"], entity["start"], entity["end"]) for entity in record["entities"]]
+        assert in_text(row) == [(entity["type"], entity["start"], entity["end"]) for entity in record["entities"]]
 
 
 def test_rows_of_brat_name_their_file(predict, again, tmp_path, tagger):
@@ -343,10 +344,7 @@ def test_predictions_are_read_as_annotations_with_the_same_entities(predict, aga
     written = json.loads(predict("in.json", json.dumps(tasks)))
     accepted = [{**each, "annotations": each["predictions"]} for each in written]
     for row, expected in zip(again("out.json", json.dumps(accepted)), tagger()(texts), strict=True):
-        found = [
-            (type_, row.spans[first].start, row.spans[last - 1].end) for type_, first, last in entities_of(row.tags)
-        ]
-        assert found == [(entity["type"], entity["start"], entity["end"]) for entity in expected]
+        assert in_text(row) == [(entity["type"], entity["start"], entity["end"]) for entity in expected]
 
 
 @pytest.mark.parametrize(
