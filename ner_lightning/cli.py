@@ -364,10 +364,11 @@ class TokenClassificationCLI(LightningCLI):
         names = ["train_file", "validation_file", "test_file", *([] if of_the_hub else ["dataset_name"])]
         for name in names:
             value = data[name]
-            if value is not None and value == recorded.get(name) and not all(path.exists() for path in paths_of(value)):
+            missing = [str(file) for file in paths_of(value) if not file.exists()]
+            if missing and value == recorded.get(name):
                 raise InputError(
-                    f"{value}: no such file here; {path} records it, for a run that was started in a folder where it "
-                    f"is: give --data.{name}, or start there"
+                    f"{missing[0]}: no such file here; {path} records it, for a run that was started in a folder where "
+                    f"it is: give --data.{name}, or start there"
                 )
 
     def _check_before_anything_is_written(self) -> None:

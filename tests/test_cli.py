@@ -15,6 +15,7 @@ from lightning.pytorch.loggers.logger import Logger, rank_zero_experiment
 
 from ner_lightning.__main__ import main as program
 from ner_lightning.cli import TokenClassificationCLI, main
+from ner_lightning.scores import known_splits
 
 
 @pytest.fixture
@@ -340,6 +341,21 @@ def test_a_path_that_a_checkpoint_recorded_is_told_from_one_that_was_given(run, 
     fit(run, "--data.dataset_name=corpus", *(f"--data.{split}_file=null" for split in ("train", "validation", "test")))
     monkeypatch.chdir(tmp_path / "elsewhere")
     assert "corpus: no such file here; " in error(run("test", f"--ckpt_path={path}", alone=True))
+
+
+def test_several_files_and_a_share_for_validation_are_those_of_the_checkpoint(run, conll_files, tmp_path, monkeypatch):
+    shutil.copytree(conll_files, "corpus")
+    files = "[corpus/train.conll, corpus/validation.conll]"
+    fit(run, f"--data.train_file={files}", "--data.validation_file=null", "--data.validation_split=0.5")
+    path = tmp_path / "runs/version_0/checkpoints/best.ckpt"
+    code, _, err = run("validate", f"--ckpt_path={path}", alone=True)
+    assert code == 0, err
+    splits = known_splits(torch.load(path, weights_only=True))
+    assert [split.file for split in splits] == ["train.conll, validation.conll"] * 2
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    message = error(run("validate", f"--ckpt_path={path}", alone=True))
+    assert f"corpus/train.conll: no such file here; {path} records it" in message
 
 
 @pytest.mark.parametrize("kind", ["last", "best"])

@@ -923,6 +923,18 @@ def test_a_known_script_dataset_names_its_successor(hub):
         load_corpus(dataset_name="eriktks/conll2003")
 
 
+def test_the_successor_of_conll_2003_keeps_the_documents(hub):
+    rows = {**TRAIN, "document_id": [4, 4, 7], "sentence_id": [0, 1, 0]}
+    hub.add_repo("dataset", "tomaarsen/conll2003", {"conll2003.py": b"# a loading script\n"})
+    files = {"conll2003/train/0000.parquet": parquet(rows)}
+    hub.add_repo("dataset", "tomaarsen/conll2003", files, ref=CONVERTED)
+    with pytest.raises(InputError, match=r"--data\.dataset_name=tomaarsen/conll2003 --data\.dataset_revision=refs"):
+        load_corpus(dataset_name="tomaarsen/conll2003")
+    corpus = load_corpus(dataset_name="tomaarsen/conll2003", dataset_revision=CONVERTED)
+    assert corpus.splits["train"]["document_id"][:] == [4, 4, 7]
+    assert corpus.splits["train"]["tokens"][:] == TRAIN["tokens"]
+
+
 @pytest.mark.parametrize(
     ("name", "instead"),
     [

@@ -216,6 +216,16 @@ def test_many_labels_are_counted(make_data):
     )
 
 
+def test_several_files_and_rows_in_memory_are_told_apart(make_data, conll_files, tiny_model):
+    one, two = (str(conll_files / f"{split}.conll") for split in ("train", "validation"))
+    data = make_data(train_file=[one, two], validation_file=None, validation_split=0.5)
+    said = f"data        train {one} {two} (3 sentences), validation (3 sentences)"
+    assert corpus_text(data, ["train", "validation"]).splitlines()[0] == said
+    rows = [{"tokens": ["Mira"], "ner_tags": ["B-PER"]}]
+    data = TokenClassificationDataModule.from_rows(train=rows, model_name_or_path=str(tiny_model))
+    assert corpus_text(data, ["train"]).splitlines()[0] == "data        train (1 sentences)"
+
+
 @pytest.fixture
 def clock(monkeypatch):
     """A clock that is one second later each time that it is looked at."""
