@@ -177,10 +177,10 @@ class _Part:
 def _part(sources: list[Source]) -> _Part:
     key = content_key(*(source.key for source in sources))
     rows = cached(key, _writer(lambda: _records(sources)))
-    kept = None
+    part = _Part(sources, rows, key, kept=None)
     if missing := rows.data.column("tags").null_count:
         kept = [index for index, tags in enumerate(rows["tags"][:]) if tags is not None]
-        part = _Part(sources, rows, key, kept)
+        part = replace(part, kept=kept)
         first = next(index for index, row in enumerate([*kept, len(rows)]) if index != row)
         log.warning(
             "%s: %d of %d rows have no annotation and are left out, the first is %s",
@@ -189,7 +189,7 @@ def _part(sources: list[Source]) -> _Part:
             len(rows),
             part.place(first),
         )
-    return _Part(sources, rows, key, kept)
+    return part
 
 
 def _records(sources: list[Source]) -> Iterator[dict[str, Any]]:

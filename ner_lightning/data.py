@@ -1,7 +1,7 @@
 """The LightningDataModule: from a corpus to ready loaders of padded batches, for any labels on words.
 
-It joins `corpus` (rows), `pretrained` (tokenizer), `encoding` (windows) and `sampling` (order of the batches), and
-knows nothing of the model that is trained: `labels` is all that one needs of it.
+It joins `corpus` (rows), `pretrained` (tokenizer), `encoding` (windows) and `sampling` (order of the batches). The
+model takes `labels` from it and batches, nothing else.
 """
 
 import os
