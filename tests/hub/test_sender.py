@@ -27,7 +27,7 @@ from ner_lightning.errors import InputError
 from ner_lightning.hub.outbox import Destination, Outbox
 from ner_lightning.hub.sender import full_id, send
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 TO = Destination("user/ner")
 REPO = ("model", "user/ner")
 FILES = ("README.md", "config.json", "model.safetensors", "tokenizer.json")
