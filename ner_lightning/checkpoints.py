@@ -1,7 +1,4 @@
-"""Checkpoints of Lightning as files: which are kept, which is the one to use, what one holds.
-
-It knows nothing of the command line, nor of what the weights are of.
-"""
+"""Checkpoints of Lightning as files: which are kept, which is the one to use, what one holds."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A Hugging Face Hub in memory, to which the real client talks; it knows nothing of this package.
+"""A Hugging Face Hub in memory, to which the real client talks.
 
     with FakeHub() as hub:                            # binds a free port of 127.0.0.1
         hub.add_repo("dataset", "user/name", {"data/train.parquet": ...})
@@ -10,7 +10,7 @@
 In process, the fixture `hub` of `conftest.py` points the already imported libraries at it.
 
 It holds a commit history (linear, per branch), "regular" and "lfs" files, branches, tags, other refs, and
-read and write tokens. `xet=True` makes it a content-addressed store as well, with upload and download
+read and write tokens. `xet=True` makes it a content-addressed store as well (`fake_xet.py`), with upload and download
 through the real hf_xet. `python tests/fake_hub.py --port 8765` runs it alone.
 """
 
@@ -31,6 +31,8 @@ import traceback
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import parse_qs, quote, unquote, urlsplit
+
+from fake_xet import XetStore
 
 TYPES = {"models": "model", "datasets": "dataset", "spaces": "space"}
 WRITE, READ = "hf_fake_write", "hf_fake_read"
@@ -212,7 +214,7 @@ class FakeHub:
         return path.endswith(self.lfs_ext) or size >= self.lfs_threshold
 
 
-class _Handler(BaseHTTPRequestHandler):
+class _Handler(XetStore, BaseHTTPRequestHandler):
     hub: FakeHub
     protocol_version = "HTTP/1.1"
     server_version = "fake-hub"
@@ -686,145 +688,6 @@ class _Handler(BaseHTTPRequestHandler):
             return self.reply(416, b"", {**h, "Content-Range": f"bytes */{len(data)}"})
         h = {**h, "Content-Range": f"bytes {a}-{z}/{len(data)}"}
         return self.reply(206, data[a : z + 1], h, "application/octet-stream")
-
-    # -- Xet: the content-addressed store --------------------------------------------------------------------
-    def cas(self, p, body):
-        hub, m = self.hub, self.command
-        if m == "POST" and (g := re.fullmatch(r"/v1/xorbs/[^/]+/([0-9a-f]{64})", p)):
-            new = g[1] not in hub.xorbs
-            hub.xorbs[g[1]] = body
-            return self.reply(200, {"was_inserted": new})
-        # /v2/shards and /v1/xorb-grants: 404, after which hf_xet falls back to the v1 routes
-        if m == "POST" and p == "/v1/shards":
-            self.read_shard(body)
-            return self.reply(200, {"result": 1})
-        if m == "GET" and p.startswith("/v1/chunks/"):
-            raise HttpError(404, "chunk unknown")  # no global dedup
-        if m == "GET" and (g := re.fullmatch(r"/v1/reconstructions/([0-9a-f]{64})", p)):
-            if g[1] not in hub.xet_files:
-                raise HttpError(404, "file unknown")
-            return self.reply(200, self.reconstruction(g[1]))
-        if m == "GET" and (g := re.fullmatch(r"/xorb/([0-9a-f]{64})", p)):
-            return self.send_range(hub.xorbs[g[1]], {})
-        return None
-
-    @staticmethod
-    def hexhash(b):  # xet prints each little-endian u64 as hex
-        return "".join(f"{x:016x}" for x in struct.unpack("<4Q", b))
-
-    def read_shard(self, s):
-        pos = 48  # header: tag[32] version u64 footer_size u64
-        while True:
-            h, (flags, n) = s[pos : pos + 32], struct.unpack("<II", s[pos + 32 : pos + 40])
-            pos += 48
-            if h == b"\xff" * 32:
-                break
-            segs = []
-            for _ in range(n):
-                xorb = self.hexhash(s[pos : pos + 32])
-                _f, unpacked, a, z = struct.unpack("<IIII", s[pos + 32 : pos + 48])
-                segs.append((xorb, unpacked, a, z))
-                pos += 48
-            if flags & (1 << 31):
-                pos += 48 * n  # verification entries
-            fh = self.hexhash(h)
-            self.hub.xet_files[fh] = segs
-            if flags & (1 << 30):
-                self.hub.sha_to_xet[self.hexhash(s[pos : pos + 32])] = fh  # metadata ext: sha256
-                pos += 48
-
-    def chunk_offsets(self, xorb):
-        d, pos, out = self.hub.xorbs[xorb], 0, [0]
-        while pos + 8 <= len(d) and d[pos] == 0 and d[pos : pos + 7] != b"XETBLOB":
-            pos += 8 + int.from_bytes(d[pos + 1 : pos + 4], "little")
-            out.append(pos)
-        return out
-
-    def reconstruction(self, fh):
-        terms, fetch = [], {}
-        for xorb, unpacked, a, z in self.hub.xet_files[fh]:
-            off = self.chunk_offsets(xorb)
-            terms.append({"hash": xorb, "unpacked_length": unpacked, "range": {"start": a, "end": z}})
-            fetch.setdefault(xorb, []).append(
-                {
-                    "range": {"start": a, "end": z},
-                    "url": f"{self.hub.url}/_cas/xorb/{xorb}",
-                    "url_range": {"start": off[a], "end": off[z] - 1},
-                }
-            )
-        return {"offset_into_first_range": 0, "terms": terms, "fetch_info": fetch}
-
-    def xet_bytes(self, fh):
-        """Decode a file from its xorbs, which a plain GET of /resolve/ needs."""
-        out = b""
-        for xorb, _unpacked, a, z in self.hub.xet_files[fh]:
-            d, off = self.hub.xorbs[xorb], self.chunk_offsets(xorb)
-            for i in range(a, z):
-                scheme, usize = d[off[i] + 4], int.from_bytes(d[off[i] + 5 : off[i] + 8], "little")
-                raw = d[off[i] + 8 : off[i + 1]]
-                if scheme in (1, 2):
-                    raw = lz4_frame(raw)
-                if scheme == 2:  # byte-grouping by 4
-                    q, rem = divmod(len(raw), 4)
-                    sizes = [q + (k < rem) for k in range(4)]
-                    cuts = [sum(sizes[:k]) for k in range(5)]
-                    g = [raw[cuts[k] : cuts[k + 1]] for k in range(4)]
-                    buf = bytearray(len(raw))
-                    for k in range(4):
-                        buf[k::4] = g[k]
-                    raw = bytes(buf)
-                assert len(raw) == usize, (scheme, len(raw), usize)
-                out += raw
-        return out
-
-
-def lz4_frame(d: bytes) -> bytes:
-    """Decode an LZ4 frame, which is what hf_xet sends; no checksums."""
-    assert d[:4] == b"\x04\x22\x4d\x18"
-    flg = d[4]
-    pos = 6 + (8 if flg & 8 else 0) + (4 if flg & 1 else 0) + 1
-    out = bytearray()
-    while True:
-        n = int.from_bytes(d[pos : pos + 4], "little")
-        pos += 4
-        if n == 0:
-            return bytes(out)
-        raw, n = n >> 31, n & 0x7FFFFFFF
-        blk = d[pos : pos + n]
-        pos += n + (4 if flg & 16 else 0)
-        if raw:
-            out += blk
-            continue
-        i = 0
-        while i < len(blk):
-            t = blk[i]
-            i += 1
-            ll = t >> 4
-            if ll == 15:
-                while True:
-                    b = blk[i]
-                    i += 1
-                    ll += b
-                    if b != 255:
-                        break
-            out += blk[i : i + ll]
-            i += ll
-            if i >= len(blk):
-                break
-            o = blk[i] | blk[i + 1] << 8
-            i += 2
-            ml = t & 15
-            if ml == 15:
-                while True:
-                    b = blk[i]
-                    i += 1
-                    ml += b
-                    if b != 255:
-                        break
-            ml += 4
-            s = len(out) - o
-            for k in range(ml):
-                out.append(out[s + k])
 
 
 if __name__ == "__main__":

@@ -1,13 +1,12 @@
 """A checkpoint as a Hugging Face folder: weights, tokenizer, configuration, model card and `scores.json`.
 
-What `transformers` loads with no line of this package. A folder is written beside its place and renamed: never half a
-model, and never one whose weights transformers would not find. It knows nothing of the Hub.
+`transformers` loads it without this package. It is written beside its place and renamed: never half a model, and never
+one whose weights transformers would not find.
 """
 
 from __future__ import annotations
 
 import json
-import logging
 import re
 import shutil
 from collections.abc import Callable, Iterator
@@ -23,21 +22,13 @@ from ner_lightning.errors import InputError
 from ner_lightning.files import is_left_over, naming, process_mark
 from ner_lightning.hub.card import card_facts, model_card
 from ner_lightning.hub.outbox import About
-from ner_lightning.pretrained import (
-    load_token_classifier,
-    load_tokenizer,
-    longest_input,
-    weights_looked_for,
-)
+from ner_lightning.pretrained import load_token_classifier, load_tokenizer, longest_input, weights_looked_for
 from ner_lightning.scores import SplitScores, read_splits
 
 if TYPE_CHECKING:
     from torch import Tensor
     from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
-log = logging.getLogger(__name__)
-
-_PACKAGES = ("ner-lightning", "lightning", "torch", "transformers", "datasets")  # whose versions the card tells
 # what an export writes, with any kind of tokenizer, of this release and of others
 _WRITTEN = re.compile(
     r"README\.md|scores\.json|config\.json|(model|pytorch_model)[^/]*\.(safetensors|bin)(\.index\.json)?"
@@ -112,7 +103,7 @@ def export(
 def writer(
     path: Path, checkpoint: dict[str, Any], *, run_dir: Path, about: About, trust_remote_code: bool
 ) -> Callable[[Path], None]:
-    """What writes the model of a checkpoint into an empty folder; all that has to be asked for is at hand by then.
+    """Load what it takes to write the model of a checkpoint; gives the function that writes it into an empty folder.
 
     Args:
         path: The checkpoint.
@@ -175,7 +166,7 @@ def write_model(
     Args:
         folder: Where to.
         checkpoint: As Lightning saves it: the weights that are written, labels and options.
-        model: A model of the same kind, whose own weights are not looked at.
+        model: A model of the same kind; its own weights are not used.
         tokenizer: Its tokenizer.
         splits: The data, with what the weights scored on it.
         run_dir: Folder of the run, whose `config.yaml` the card shows.
@@ -224,10 +215,10 @@ def tokenizer_of(options: dict[str, Any], *, trust_remote_code: bool) -> PreTrai
 
 
 def _clear(place: Path) -> None:
-    """Put right what an export that was killed has left beside its place."""
+    """Remove what a killed export has left beside its place, or put the old folder back."""
     for left in place.parent.glob(f".{escape(place.name)}.*"):
         mark, suffix = left.stem.removeprefix(f".{place.name}."), left.suffix
-        # that of this process too: numbers come again, in containers above all
+        # that of this process too: process ids come again, in containers above all
         if suffix not in (".partial", ".old") or not (mark == process_mark() or is_left_over(mark)):
             continue
         if suffix == ".old" and not place.exists():  # killed between its two renames
@@ -267,7 +258,7 @@ def _refuse_not_finite(weights: dict[str, Tensor], *, buffers: set[str]) -> None
 
 
 def _refuse_unloadable(folder: Path, shapes: dict[str, tuple[int, ...]]) -> None:
-    """Refuse weights that transformers would leave out, or draw at random in silence."""
+    """Refuse weights that transformers would leave out, or fill with random numbers in silence."""
     expected = weights_looked_for(folder)
     if expected is None:
         return
@@ -295,7 +286,7 @@ def _write(path: Path, text: str) -> None:
 
 @contextmanager
 def _no_progress_bar() -> Iterator[None]:
-    """Of transformers, in the midst of that of the run."""
+    """Hide that of transformers, which would break the one of the run."""
     from transformers.utils import logging
 
     shown = logging.is_progress_bar_enabled()

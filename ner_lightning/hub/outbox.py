@@ -1,8 +1,7 @@
 """Models of a run that wait to be pushed: the `hub` folder of the run, and the journal of what became of each.
 
-A model is staged whole or not at all, under a number that says its age; once it is there, nothing in it changes. The
-process that trains puts in, the one that pushes takes out, and renaming a folder decides between them. It knows nothing
-of the network, nor of what a model is.
+A model is staged whole or not at all, under a growing number, and does not change afterwards. The process that trains
+puts in, the one that pushes takes out; renaming a folder decides between them.
 """
 
 from __future__ import annotations
@@ -70,7 +69,7 @@ class Staged:
         name: Number and step.
         destination: Where it goes.
         message: Of the commit.
-        alone: Whether all that is older gives way to it, wherever that was to go.
+        alone: Whether it replaces all older ones, wherever they go.
     """
 
     folder: Path
@@ -84,8 +83,8 @@ class Staged:
         """The folder that is pushed."""
         return self.folder / "model"
 
-    def makes_needless(self, older: Staged) -> bool:
-        """Whether another model is not sent any more, because this one is.
+    def replaces(self, older: Staged) -> bool:
+        """Whether an older model need not be sent.
 
         Args:
             older: The other one.
@@ -117,7 +116,7 @@ class Outbox:
         self._about.write_text(json.dumps(vars(about)), encoding="utf-8")
 
     def read_about(self) -> About:
-        """What `write_about` kept, where the run had somebody to tell it."""
+        """What `write_about` kept; empty where it did not, or where the file is damaged."""
         try:
             return About(**json.loads(self._about.read_text(encoding="utf-8"))) if self._about.is_file() else About()
         except (ValueError, TypeError):
@@ -133,14 +132,14 @@ class Outbox:
         message: str,
         alone: bool = False,
     ) -> str:
-        """Put a model in; older ones that wait for the same place give way to it, except one that is being pushed.
+        """Put a model in; it replaces queued models for the same place that are not yet uploading.
 
         Args:
             write: Writes the model into the empty folder that it is given.
             step: Optimizer steps that the model has seen.
             destination: Where it is to go.
             message: Message of the commit.
-            alone: Let all older ones give way, wherever they were to go.
+            alone: Replace all older ones, wherever they go.
 
         Returns:
             The name under which the journal speaks of it.
@@ -162,7 +161,7 @@ class Outbox:
         self.record("staged", name, message=message)
         staged = Staged(self.folder / name, name, destination, message, alone)
         for older in self.waiting():  # for other places too: without a logger, runs share their folder
-            if staged.makes_needless(older) and not older.folder.name.endswith(_SENDING):
+            if staged.replaces(older) and not older.folder.name.endswith(_SENDING):
                 self.replace(older, by=name)
         return name
 
@@ -197,7 +196,7 @@ class Outbox:
             raise InputError(f"{self.run_dir}: another process pushes from this run at the moment") from error
 
     def take(self) -> Staged | None:
-        """Take the newest model, to push it; older ones give way. For the sender alone."""
+        """Take the newest model to push it, and replace older ones. For the sender alone."""
         while waiting := self.waiting():
             newest = waiting[-1]
             sending = self.folder / (newest.name + _SENDING)
@@ -206,7 +205,7 @@ class Outbox:
             except FileNotFoundError:  # a newer one has replaced it since
                 continue
             for older in waiting[:-1]:
-                if newest.makes_needless(older):
+                if newest.replaces(older):
                     self.replace(older, by=newest.name)
             return replace(newest, folder=sending)
         return None
@@ -216,7 +215,7 @@ class Outbox:
         staged.folder.rename(self.folder / staged.name)
 
     def replace(self, staged: Staged, *, by: str) -> None:
-        """Remove a model that a newer one makes needless."""
+        """Remove a model that a newer one replaces."""
         if self._remove(staged):
             self.record("replaced", staged.name, by=by)
 
@@ -274,7 +273,7 @@ class Outbox:
         return records
 
     def _names(self) -> list[str]:
-        """Of all models, also of those that are gone: a number is given once."""
+        """Names of all models, with those that are gone: a number is used once."""
         folders = [path.name for path in self.folder.iterdir() if path.is_dir()]
         return folders + [record["name"] for record in self.records() if record["name"]]
 

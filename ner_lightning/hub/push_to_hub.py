@@ -112,7 +112,7 @@ class PushToHub(Callback):
             )
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Let the repository be made and the right to write be proved, while training starts.
+        """Start the process that makes the repository and checks the right to write.
 
         Raises:
             InputError: The folder of the run cannot be written to.
@@ -141,7 +141,7 @@ class PushToHub(Callback):
             trainer.strategy.checkpoint_io = _Announcing(trainer.strategy.checkpoint_io, saved)
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
-        """Pass on what became of earlier pushes."""
+        """Warn of pushes that failed meanwhile."""
         if self._outbox is None or self._sender is None or self._sender.poll() is None:
             return
         with _never_failing():
@@ -149,7 +149,7 @@ class PushToHub(Callback):
             self._sender = None
             tried = {record["name"] for record in self._outbox.records() if record["event"] == "started"}
             if any(staged.name not in tried for staged in self._outbox.waiting()):
-                self._send()  # staged when that process had just looked for the last time
+                self._send()  # staged after that process looked for the last time
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
         """Push the newest model that was saved, or keep it, within `drain_timeout`."""
@@ -195,7 +195,7 @@ class PushToHub(Callback):
         step = checkpoint["global_step"]
         try:
             self._newest = self._outbox.stage(write, step=step, destination=self.destination, message=message)
-        except Exception as error:  # a full disk, above all: the run goes on, and its checkpoints are its own
+        except Exception as error:  # a full disk, above all: training goes on
             self._newest = None
             reason = f"it could not be written: {error}" if isinstance(error, OSError) else str(error)
             rank_zero_warn(f"PushToHub: {message}: the model is not pushed: {reason}{self._what_next()}")
@@ -203,7 +203,7 @@ class PushToHub(Callback):
         self._send()
 
     def _send(self, *, check: bool = False) -> None:
-        """Start a process that pushes, unless one is at it, which looks for newer models itself."""
+        """Start a process that pushes, unless one runs: that one looks for newer models itself."""
         from huggingface_hub import get_token
 
         if self._sender is not None and self._sender.poll() is None:
@@ -262,7 +262,7 @@ class PushToHub(Callback):
             try:
                 deadline = time.monotonic() + self.drain_timeout
                 self._wait(deadline)
-                if outbox.waiting():  # staged or failed since that process looked for the last time
+                if outbox.waiting():  # staged or failed after that process looked for the last time
                     self._send()
                     self._wait(deadline)
             except KeyboardInterrupt:
@@ -270,7 +270,7 @@ class PushToHub(Callback):
         if self._sender is not None and self._sender.poll() is None:
             self._sender.kill()
             self._sender.wait()
-            with suppress(OSError):  # a full disk; that it waits is seen without the journal
+            with suppress(OSError):  # a full disk; what waits is seen without the journal
                 outbox.record("stopped", None, error=f"not finished within {self.drain_timeout:g} s")
         self._hear()
         pushed = [record for record in outbox.records()[self._before :] if record["event"] == "pushed"]
@@ -282,7 +282,7 @@ class PushToHub(Callback):
         return bool(pushed) and pushed[-1]["name"] == self._newest
 
     def _wait(self, deadline: float) -> None:
-        """Wait for the process that pushes, with a line of progress now and then."""
+        """Wait for the process that pushes, with lines of progress."""
         started = time.monotonic()
         while self._sender is not None and self._sender.poll() is None and time.monotonic() < deadline:
             try:
@@ -296,11 +296,11 @@ class PushToHub(Callback):
                 )
 
     def _what_next(self) -> str:
-        """The end of a sentence about what failed, while training goes on; at the end there is no next one."""
+        """End of a message during training; nothing at the end of the run."""
         return "" if self._ends else ". Training goes on, and the next model that is saved is tried"
 
     def _repo_id(self) -> str:
-        """With the namespace, once the process that pushes has found it out."""
+        """With its namespace, once the process that pushes knows it."""
         assert self._outbox is not None
         checked = [record["repo_id"] for record in self._outbox.records() if record["event"] == "checked"]
         return checked[-1] if checked else self.destination.repo_id
@@ -364,7 +364,7 @@ def _at_start(trainer: Trainer, pl_module: LightningModule) -> dict[str, Any]:
 
 @contextmanager
 def _interruptible() -> Iterator[None]:
-    """Let Ctrl-C end the waiting: after the first one Lightning ignores it."""
+    """Let Ctrl-C end the waiting; Lightning ignores a second one."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return

@@ -1,8 +1,7 @@
-"""Send what waits in the outbox of a run to the Hugging Face Hub: `python -m ner_lightning push RUN_DIR`.
+"""Send what waits in the outbox of a run to the Hugging Face Hub.
 
-A process of its own, also while a run goes on: a Hub that hangs, a signal or the end of the run cannot tear a push, nor
-can a push slow or end the run. It knows nothing of training, and imports neither torch nor Lightning. No token is taken
-from anywhere but where the Hub client itself looks (`HF_TOKEN`, `hf auth login`).
+During training this is a process of its own: a hanging Hub, a signal or the end of the run does not tear a push, and a
+push does not slow or end the run. The token is the one that the Hub client finds (`HF_TOKEN`, `hf auth login`).
 """
 
 from __future__ import annotations
@@ -29,7 +28,7 @@ T = TypeVar("T")
 _CONNECT, _READ = 10, 60  # seconds
 _ATTEMPTS = 5
 _LONGEST_WAIT = 60  # seconds between two attempts, whatever the Hub asks for
-_PASSING = {408, 429, 500, 502, 503, 504}  # answers of a Hub that may well be better in a moment
+_PASSING = {408, 429, 500, 502, 503, 504}  # answers that are worth another attempt
 # left over from another model, these would be loaded with this one
 _STALE = re.compile(r"(model[^/]*\.safetensors|pytorch_model[^/]*\.bin)(\.index\.json)?")
 
@@ -202,11 +201,11 @@ def _push(outbox: Outbox, staged: Staged, say: Callable[[str], None]) -> None:
 
 
 class _Newer(Exception):
-    """A newer model waits: the pause is over, and this one is not needed."""
+    """A newer model waits: this one is not needed any more."""
 
 
 def _persist(action: Callable[[], T], outbox: Outbox, staged: Staged | None, say: Callable[[str], None]) -> T:
-    """Do it, again after passing failures."""
+    """Call it, and again after passing failures."""
     for attempt in range(1, _ATTEMPTS + 1):
         try:
             return action()
@@ -240,14 +239,14 @@ def _upload(api: HfApi, staged: Staged) -> tuple[str, str]:
             ],
             commit_message=staged.message,
             revision=revision,
-            parent_commit=head,  # whatever arrives late or twice, upon this one it is made but once
+            parent_commit=head,  # a request that arrives late or twice makes one commit
         )
     except Exception as error:
         commit = _arrived(api, repo_id, revision, files)
         if commit is not None:
             return commit, f"{api.endpoint}/{repo_id}/commit/{commit}"
         if type(error) is RuntimeError and isinstance(error.__cause__, Exception):
-            raise error.__cause__ from None  # the client wraps whatever befell an LFS file
+            raise error.__cause__ from None  # the client wraps LFS upload errors in RuntimeError
         raise
     return done.oid, done.commit_url
 
@@ -291,7 +290,7 @@ def _arrived(api: HfApi, repo_id: str, revision: str | None, files: dict[str, Pa
         head = str(api.model_info(repo_id, revision=revision).sha)
         entries = api.list_repo_tree(repo_id, revision=head, recursive=True)
         remote = {entry.path: entry for entry in entries if isinstance(entry, RepoFile)}
-    except Exception:  # the failure that brought us here tells more
+    except Exception:  # the first failure says more
         return None
     return head if all(name in remote and _same(path, remote[name]) for name, path in files.items()) else None
 
@@ -305,7 +304,7 @@ def _same(path: Path, remote: RepoFile) -> bool:
 
 
 def _limit_waiting() -> None:
-    """Set bounds on what the Hub client of this process waits for: left to itself, it has none."""
+    """Give all requests of the Hub client of this process a time limit: by default it has none."""
     from huggingface_hub import set_client_factory
     from huggingface_hub.utils._http import default_client_factory
 
@@ -324,7 +323,7 @@ def _limit(request: Request) -> None:
 
 
 def _refuse(response: Response) -> None:
-    """Raise at once for what the client would ask for again and again, after pauses as long as the Hub likes."""
+    """Raise at once where the client would retry by itself, after pauses of any length that the Hub asks for."""
     from huggingface_hub.utils._http import hf_raise_for_status
 
     busy = response.status_code == 409 and b"another conflicting operation is in progress" in response.read()
@@ -333,7 +332,7 @@ def _refuse(response: Response) -> None:
 
 
 def _passes(error: Exception) -> bool:
-    """Whether it may be better in a moment."""
+    """Whether another attempt may succeed."""
     from huggingface_hub.errors import OfflineModeIsEnabled
 
     status = _status(error)
@@ -349,28 +348,28 @@ def _passes(error: Exception) -> bool:
 
 
 def _status(error: Exception) -> int | None:
-    """Of the answer that is the cause, if there was one."""
+    """Status of the answer, if there was one."""
     from huggingface_hub.errors import HfHubHTTPError
 
     if isinstance(error, HfHubHTTPError):
         return error.response.status_code
-    told = re.search(r"HTTP status \w+ error \((\d{3})", str(error))  # the Xet client has no other way to say it
+    told = re.search(r"HTTP status \w+ error \((\d{3})", str(error))  # of the Xet client, whose errors have no status
     return int(told[1]) if told else None
 
 
 def _wait(error: Exception, attempt: int) -> float:
-    """Seconds until the next attempt: as the Hub asks for, or growing, but never long."""
+    """Seconds until the next attempt: what the Hub asks for, or growing, up to a limit."""
     from huggingface_hub.errors import HfHubHTTPError
 
     headers = error.response.headers if isinstance(error, HfHubHTTPError) else {}
-    # RateLimit stands in every answer, mostly with something left (r)
+    # every answer has a RateLimit, mostly with requests left (r)
     limit = re.search(r"(?<=;r=0;t=)[0-9]+$", headers.get("RateLimit", ""))
     asked = re.match(r"[0-9]+$", headers.get("Retry-After", "")) or limit
     return min(float(asked[0]) if asked else 2.0**attempt, _LONGEST_WAIT)
 
 
 def _reason(error: Exception) -> str:
-    """One line: the status that a user can look up, then what it means here, or what the Hub or the client says."""
+    """One line: the status, then what it means here, or what the Hub or the client says."""
     from huggingface_hub.errors import HfHubHTTPError
 
     status = _status(error)

@@ -19,6 +19,7 @@ import torch
 from fake_hub import READ, WRITE, FakeHub
 from huggingface_hub import HfApi, constants, set_client_factory
 from huggingface_hub.utils._http import default_client_factory
+from lightning.fabric.plugins import TorchCheckpointIO
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 from transformers import AutoModelForTokenClassification, AutoTokenizer
@@ -127,7 +128,7 @@ class Keep(Callback):
             sender.wait()
 
 
-@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("mode", ["lfs", "regular", pytest.param("xet", marks=pytest.mark.slow)])
 def test_each_epoch_is_a_commit_with_the_very_weights(mode, served, fit, tmp_path, monkeypatch):
     fake, Keep.weights = served(mode), {}
     assert fit(*pushing(when="every"), f"--trainer.callbacks+={__name__}.Keep", epochs=3) == 0
@@ -412,6 +413,52 @@ def test_the_newest_state_is_found_among_all_that_are_kept(tmp_path):
     assert hub_module._checkpoint(trainer, best=False) == str(tmp_path / "newest")
 
 
+class Watch(Callback):
+    """Before each step, note which saves are staged; it is asked before PushToHub is."""
+
+    steps: list = []  # noqa: RUF012
+
+    def on_train_batch_start(self, trainer: Trainer, *args: object) -> None:
+        last = Path("runs/version_0/checkpoints/last.ckpt")
+        if last.is_file():
+            staged = [record["name"] for record in journal() if record["event"] == "staged"]
+            assert staged[-1].endswith(f"-step-{read_checkpoint(last)['global_step']}")
+            self.steps.append(trainer.global_step)
+
+
+def test_a_save_is_staged_when_it_is_finished(served, fit):
+    served()
+    Watch.steps.clear()
+    options = pushing(when="every")
+    assert fit(f"--trainer.callbacks+={__name__}.Watch", *options, epochs=3) == 0
+    assert len(Watch.steps) > 1
+
+
+def test_checkpoints_are_saved_by_the_plugin_that_is_there(served, conll_files, tiny_model, tmp_path, monkeypatch):
+    """Which the run has again at its end."""
+
+    class Counting(TorchCheckpointIO):
+        saves = 0
+
+        def save_checkpoint(self, *args, **options):
+            super().save_checkpoint(*args, **options)
+            self.saves += 1
+
+    served()
+    monkeypatch.chdir(tmp_path)
+    data = TokenClassificationDataModule(
+        train_file=str(conll_files / "train.conll"),
+        validation_file=str(conll_files / "validation.conll"),
+        model_name_or_path=str(tiny_model),
+    )
+    model, plugin = TokenClassificationModule(str(tiny_model), labels=data.labels), Counting()
+    options = {"accelerator": "cpu", "enable_progress_bar": False, "logger": False, "max_epochs": 1}
+    trainer = Trainer(callbacks=[PushToHub("ner")], plugins=[plugin], **options)
+    trainer.fit(model, data)
+    assert trainer.strategy.checkpoint_io is plugin
+    assert plugin.saves == 1
+
+
 @pytest.mark.filterwarnings("ignore:Checkpoint directory .* exists and is not empty")
 def test_a_callback_that_is_used_again_pushes_the_second_model(served, conll_files, tiny_model, tmp_path, monkeypatch):
     fake, callback = served(), PushToHub("ner", strict=True)
@@ -585,8 +632,7 @@ def test_a_run_without_a_checkpoint_cannot_be_pushed(tmp_path, capsys):
 
 
 def test_options_of_the_repository_belong_to_it(tmp_path, capsys):
-    with pytest.raises(SystemExit):
-        main(["push", str(tmp_path), "--private"])
+    assert main(["push", str(tmp_path), "--private"]) == 2
     assert "--check, --revision and --private belong to --repo_id" in capsys.readouterr().err
 
 

@@ -1,0 +1,81 @@
+"""The first word of the command line decides what runs; commands without a Trainer share one kind of parser."""
+
+import subprocess
+import sys
+
+import pytest
+
+from ner_lightning.__main__ import main
+from ner_lightning.errors import suggestion
+
+
+@pytest.mark.parametrize(
+    ("word", "hint"), [("pedict", "; did you mean predict?"), ("tset", "; did you mean test?"), ("xyz", "")]
+)
+def test_a_misspelt_command_is_told_what_there_is(word, hint, capsys):
+    assert main([word, "notes.txt"]) == 2
+    told = f"error: no command {word!r} (there are fit, validate, test, inspect, predict, export, push){hint}\n"
+    assert capsys.readouterr().err == told
+
+
+@pytest.mark.parametrize(
+    ("args", "hint"),
+    [
+        (["push", "runs", "--repoid=ner"], "unrecognized arguments: --repoid=ner; did you mean --repo_id?"),
+        (["export", "--ouput", "x"], "unrecognized arguments: --ouput x; did you mean --output?"),
+        (["predict", "notes.txt", "--devise=cpu"], "unrecognized arguments: --devise=cpu; did you mean --device?"),
+        (["push", "runs", "--qqqqq"], "unrecognized arguments: --qqqqq"),
+    ],
+)
+def test_a_misspelt_option_is_told_what_was_meant(args, hint, capsys):
+    with pytest.raises(SystemExit) as stopped:
+        main(args)
+    assert stopped.value.code == 2
+    assert capsys.readouterr().err.endswith(f"error: {hint}\n")
+
+
+def test_a_suggestion_is_made_for_similar_words_alone():
+    assert suggestion("fti", ["fit", "test"]) == "; did you mean fit?"
+    assert suggestion("validation", ["fit", "test"]) == ""
+
+
+@pytest.mark.parametrize("flag", ["--check", "--check=true"])
+@pytest.mark.parametrize("first", [True, False])
+def test_a_flag_needs_no_value_and_takes_no_word_behind_it(flag, first, tmp_path, capsys):
+    args = [flag, str(tmp_path)] if first else [str(tmp_path), flag]
+    assert main(["push", *args]) == 2
+    assert capsys.readouterr().err == "error: --check, --revision and --private belong to --repo_id\n"
+
+
+@pytest.mark.parametrize("value", [["--forget=false"], ["--forget", "false"]])
+def test_a_flag_may_have_a_value(value, tmp_path, capsys):
+    assert main(["push", str(tmp_path), *value]) == 1
+    assert "no pushes in this folder" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("command", ["push", "export", "predict"])
+def test_the_help_of_a_command_is_the_docstring_of_its_function(command, capsys):
+    with pytest.raises(SystemExit) as stopped:
+        main([command, "--help"])
+    assert stopped.value.code == 0
+    told = " ".join(capsys.readouterr().out.split())
+    assert told.startswith(f"usage: python -m ner_lightning {command} ")
+    assert "Run the code that comes with the model, where it needs it." in told
+
+
+def test_an_error_is_one_sentence_and_with_debug_a_traceback(tmp_path, capsys):
+    args = ["predict", str(tmp_path / "none.txt"), str(tmp_path / "more.txt")]
+    assert main(args) == 1
+    assert capsys.readouterr().err == f"error: {tmp_path / 'none.txt'}: no such file\n"
+    with pytest.raises(ValueError, match="no such file"):
+        main([*args, "--debug"])
+
+
+def test_to_push_takes_neither_torch_nor_lightning(tmp_path):
+    code = (
+        "import sys\nfrom ner_lightning.__main__ import main\n"
+        f"assert main(['push', {str(tmp_path)!r}]) == 1\n"
+        "print({'torch', 'lightning', 'transformers', 'datasets'} & set(sys.modules))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "set()\n"
