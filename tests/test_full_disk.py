@@ -2,12 +2,15 @@
 
 import re
 import resource
+import subprocess
+import sys
 from collections import deque
 from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
+from ner_lightning.__main__ import main as program
 from ner_lightning.cli import main
 from ner_lightning.errors import InputError
 from ner_lightning.files import naming, replacing
@@ -110,3 +113,38 @@ def test_what_is_replaced_stays_where_there_is_no_room(tmp_path):
 def test_another_error_is_not_called_a_full_disk(tmp_path):
     with pytest.raises(FileNotFoundError), naming("out", kept="nothing"):
         (tmp_path / "none").read_bytes()
+
+
+@pytest.fixture
+def predicting(tmp_path, monkeypatch, conll_files, tiny_model):
+    """The command that labels the file `in.txt` with an untrained model."""
+    monkeypatch.chdir(tmp_path)
+    Path("in.txt").write_text("Mira left Arvenholm.\n" * 1000)
+    data = [f"--data.{split}_file={conll_files / split}.conll" for split in ("train", "validation")]
+    quiet = ["--trainer.accelerator=cpu", "--trainer.enable_progress_bar=false", "--trainer.logger=false"]
+    main(["fit", *data, f"--model.model_name_or_path={tiny_model}", *quiet, "--trainer.max_steps=1"])
+    return ["predict", "in.txt"]
+
+
+def test_predictions_that_have_no_room_are_not_there_at_all(predicting, capfd):
+    with room(40_000):
+        code = program([*predicting, "--output=out.jsonl"])
+    assert code == 1
+    printed = "".join(capfd.readouterr())
+    assert "Traceback" not in printed
+    message = "error: out.jsonl: cannot be written: File too large; nothing is left of it"
+    assert printed.splitlines()[-1] == message
+    assert not list(Path().glob("out.*"))
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
+def test_standard_output_that_has_no_room_is_said_in_a_sentence(predicting):
+    with open("/dev/full", "wb") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "ner_lightning", *predicting], stdout=full, stderr=subprocess.PIPE, text=True
+        )
+    assert done.returncode == 1
+    assert "Traceback" not in done.stderr
+    message = "standard output: cannot be written: No space left on device; what was written before is there"
+    assert done.stderr.splitlines()[-1] == f"error: {message}"

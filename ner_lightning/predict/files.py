@@ -35,7 +35,7 @@ def predict(
     input_format: Format | None = None,
     text_column_name: str | None = None,
     sentence_column_name: str | None = None,
-    comment_prefix: str | None = None,
+    comment_prefix: str = "",
     device: str = "auto",
     precision: Precision = "32-true",
     batch_size: int = 32,
@@ -56,7 +56,7 @@ def predict(
         input_format: What is in the inputs; by default found from suffix and content.
         text_column_name: Where the words or the text are: the number of a CoNLL column, the name of a field or column.
         sentence_column_name: In a table with one word a row, the column that tells sentences apart.
-        comment_prefix: In CoNLL columns, lines that begin with it are comments.
+        comment_prefix: In CoNLL columns, lines that begin with it are comments; by default there are none.
         device: Where to run: `auto`, `cpu`, `cuda`, `cuda:1`, ...
         precision: Of the arithmetic: `32-true`, `bf16-mixed` or `16-mixed`.
         batch_size: Windows in a batch.
@@ -73,7 +73,7 @@ def predict(
         format=input_format,
         text_column_name=text_column_name,
         sentence_column_name=sentence_column_name,
-        comment_prefix=comment_prefix,
+        comment_prefix=comment_prefix or None,
         tags=False,
     )
     with ExitStack() as stack:
