@@ -263,6 +263,15 @@ def newest_checkpoint(root: str | Path, *, kind: str = "best", model_name_or_pat
     return None
 
 
+def run_folder(ckpt_path: Path) -> Path:
+    """The folder of the run that a checkpoint belongs to.
+
+    Args:
+        ckpt_path: The checkpoint.
+    """
+    return ckpt_path.parent.parent if ckpt_path.parent.name == "checkpoints" else ckpt_path.parent
+
+
 def _mode(monitor: str | None) -> Literal["max", "min"]:
     name = re.fullmatch(r"(?:train|val|test)_(loss|f1|precision|recall|accuracy)(?:_.+)?", monitor or "val_f1")
     if name is None:

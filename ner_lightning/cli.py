@@ -32,18 +32,18 @@ from ner_lightning.checkpoints import (
     WholeCheckpointIO,
     data_state,
     read_checkpoint,
+    run_folder,
 )
 from ner_lightning.config_files import find_configs
+from ner_lightning.corpus import paths_of
 from ner_lightning.data import TokenClassificationDataModule
 from ner_lightning.errors import InputError
 from ner_lightning.hub import PushToHub  # noqa: F401 # known by its short name only once it is imported
-from ner_lightning.hub.export import run_folder
 from ner_lightning.interruption import Interruption, ending_with_launcher
 from ner_lightning.model import TokenClassificationModule
 from ner_lightning.options import checkpoint_to_use, complete, recorded_options, refuse_contradictions
 from ner_lightning.parser import Parser, TrainerHelp
 from ner_lightning.pretrained import load_config, trained_labels
-from ner_lightning.quickstart import packaged
 from ner_lightning.reports import RunSummary, ScoreTable, batch_text, corpus_text, description_text
 from ner_lightning.scores import TestRecord
 from ner_lightning.trainer import CheckMonitors, SaveConfig, Trainer, launched_processes, refuse_to_wait_for_scores
@@ -359,7 +359,7 @@ class TokenClassificationCLI(LightningCLI):
         names = ["train_file", "validation_file", "test_file", *([] if of_the_hub else ["dataset_name"])]
         for name in names:
             value = data[name]
-            if value is not None and value == recorded.get(name) and not Path(packaged(value)).exists():
+            if value is not None and value == recorded.get(name) and not all(path.exists() for path in paths_of(value)):
                 raise InputError(
                     f"{value}: no such file here; {path} records it, for a run that was started in a folder where it "
                     f"is: give --data.{name}, or start there"

@@ -9,7 +9,7 @@ from lightning.pytorch import Trainer
 
 from ner_lightning.data import TokenClassificationDataModule
 from ner_lightning.errors import InputError
-from ner_lightning.readers.columns import read_sentences
+from ner_lightning.readers import ReadOptions, read
 
 LABELS = ["O", "B-LOC", "I-LOC", "B-MISC", "I-MISC", "B-ORG", "I-ORG", "B-PER", "I-PER"]
 
@@ -41,7 +41,7 @@ def words_of(loader):
 
 
 def gold(path, column=-1):
-    return [tag for sentence in read_sentences(path, tag_column=column) for tag in sentence.tags]
+    return [tag for sentence in read(path, options=ReadOptions(label_column_name=column)) for tag in sentence.tags]
 
 
 def test_loaders_are_ready_for_pos_without_a_trainer_and_a_module(conll_files, tiny_model):

@@ -691,7 +691,7 @@ def test_code_that_transformers_has_itself_is_not_run(with_code):
 
 def test_trust_comes_from_the_command_line_alone(with_code, conll_files, tmp_path, caches, monkeypatch, capsys):
     from ner_lightning.__main__ import main
-    from ner_lightning.hub.export import export
+    from ner_lightning.hub.folder import export
 
     folder, marker = with_code
     monkeypatch.chdir(tmp_path)

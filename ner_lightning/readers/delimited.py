@@ -12,8 +12,8 @@ from typing import Any
 
 from ner_lightning.errors import InputError
 from ner_lightning.files import open_to_read
-from ner_lightning.readers.columns import decode_line
 from ner_lightning.readers.row import clip
+from ner_lightning.readers.text import decode_line
 
 
 def read_cells(path: Path, *, name: str, tabs: bool) -> Iterator[tuple[int, list[str]]]:

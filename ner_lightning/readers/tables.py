@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from ner_lightning.errors import InputError
+from ner_lightning.errors import InputError, first_line
 from ner_lightning.files import open_to_read
 from ner_lightning.readers.delimited import read_cells, unpack
 from ner_lightning.readers.records import names_of, rows_of, tag_column
@@ -27,7 +27,7 @@ _BATCH = 1000  # rows
 
 class _Record(NamedTuple):
     place: str
-    line: int | None
+    line: int  # or the number of the row
     cells: dict[str, Any]
 
 
@@ -96,7 +96,7 @@ def dataset_source(rows: "Dataset", *, name: str, digest: Callable[[], str], opt
     """
 
     def records() -> Iterator[_Record]:
-        return (_Record(f"{name}, row {number}", None, cells) for number, cells in enumerate(rows))
+        return (_Record(f"{name}, row {number}", number, cells) for number, cells in enumerate(rows))
 
     table = _Table(name, list(rows.column_names), _names_in(rows.features), records, False)
     return Source(name, "dataset", options, _declared(table, options), lambda: _rows(table, options), digest)
@@ -124,13 +124,13 @@ def _parquet(path: Path, name: str) -> _Table:
     from pyarrow import ArrowException, parquet
 
     def refuse(error: Exception) -> InputError:
-        return InputError(f"{name}: expected a parquet file: {(str(error).splitlines() or ['it is damaged'])[0]}")
+        return InputError(f"{name}: expected a parquet file: {first_line(error)}")
 
     def records() -> Iterator[_Record]:
         try:
             with open_to_read(path) as file, parquet.ParquetFile(file) as table:
                 rows = (row for batch in table.iter_batches(batch_size=_BATCH) for row in batch.to_pylist())
-                yield from (_Record(f"{name}, row {number}", None, row) for number, row in enumerate(rows))
+                yield from (_Record(f"{name}, row {number}", number, row) for number, row in enumerate(rows))
         except (ArrowException, OSError) as error:
             raise refuse(error) from error
 
@@ -211,13 +211,12 @@ def _sentences(table: _Table, column: str, options: ReadOptions) -> Iterator[Row
     document: Any = None
     words: list[str] = []
     tags: list[str] = []
-    lines: list[int | None] = []
+    lines: list[int] = []
     cells: dict[str, list[Any]] = {}
     place = ""
 
     def row() -> Row:
-        known = [line for line in lines if line is not None]
-        return Row(words, None if tag is None else tags, None, None, document, place, known or None, cells)
+        return Row(words, None if tag is None else tags, None, None, document, place, lines, cells)
 
     for record in table.records():
         begins = record.cells[sentence]

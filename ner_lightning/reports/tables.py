@@ -172,13 +172,15 @@ def corpus_text(data: TokenClassificationDataModule, splits: Sequence[str]) -> s
         data: The datamodule.
         splits: Those that the run uses, where there are such.
     """
-    files = {"train": data.train_file, "validation": data.validation_file, "test": data.test_file}
+    given = {"train": data.train_file, "validation": data.validation_file, "test": data.test_file}
+    files = {split: paths if isinstance(paths, str) else " ".join(paths or []) for split, paths in given.items()}
     corpus, labels = data.corpus, data.labels
     parts = [
-        " ".join([split, *([str(files[split])] if files[split] is not None else []), f"({count:,} sentences)"])
+        " ".join([split, *filter(None, [files[split]]), f"({count:,} sentences)"])
         for split, count in ((split, len(corpus.splits[split])) for split in splits if split in corpus.splits)
     ]
-    source = "" if any(files.values()) else f"{data.dataset_name}{f' at {corpus.commit}' if corpus.commit else ''}: "
+    named = data.dataset_name is not None and not any(files.values())
+    source = f"{data.dataset_name}{f' at {corpus.commit}' if corpus.commit else ''}: " if named else ""
     more = f" ... ({len(labels)} in all)" if len(labels) > _SHOWN_LABELS else ""
     return (
         f"data        {source}{', '.join(parts)}\n"

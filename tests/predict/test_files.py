@@ -15,7 +15,7 @@ from ner_lightning.__main__ import main
 from ner_lightning.errors import InputError
 from ner_lightning.predict import Tagger, files, predict
 from ner_lightning.predict.entities import EntityReader
-from ner_lightning.readers.columns import read_sentences
+from ner_lightning.readers import ReadOptions, read
 
 TEXT = "Mira left Arvenholm, at last.\n\n The  Ostric Cup\n"
 
@@ -55,14 +55,14 @@ def run(here, checkpoint, capsys):
 
 def test_the_score_of_what_is_written_is_the_score_of_the_test(runs, checkpoint, conll_files, here):
     predict([str(conll_files / "test.conll")], model=str(runs), output="out.conll")
-    predicted = [sentence.tags for sentence in read_sentences("out.conll")]
-    gold = [sentence.tags for sentence in read_sentences("out.conll", tag_column=-2)]
+    predicted = [sentence.tags for sentence in read("out.conll")]
+    gold = [sentence.tags for sentence in read("out.conll", options=ReadOptions(label_column_name=-2))]
     scores = json.loads(checkpoint.with_suffix(".test.json").read_text())["scores"]
     for name, score in (("f1", f1_score), ("precision", precision_score), ("recall", recall_score)):
         assert score(gold, predicted, zero_division=0) == pytest.approx(scores[name], abs=1e-7)  # of float32
     assert accuracy_score(gold, predicted) == pytest.approx(scores["accuracy"], abs=1e-7)
     assert scores["accuracy"] > 0
-    sentences = [sentence.words for sentence in read_sentences("out.conll")]
+    sentences = [sentence.words for sentence in read("out.conll")]
     tag = Tagger.load(runs, device="cpu")
     assert [[word.label for word in tagged] for tagged in tag.tags(sentences)] == predicted
 

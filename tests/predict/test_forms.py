@@ -13,7 +13,6 @@ from pyarrow import parquet
 from ner_lightning.errors import InputError
 from ner_lightning.predict.forms import check_form, form_of, write
 from ner_lightning.readers import ReadOptions, read
-from ner_lightning.readers.columns import read_lines, read_sentences
 from ner_lightning.tags import entities as entities_of
 
 LABELS = ["O", "B-LOC", "I-LOC", "B-MISC", "I-MISC", "B-ORG", "I-ORG", "B-PER", "I-PER"]
@@ -123,8 +122,8 @@ def test_a_conllu_file_keeps_comments_and_ranges(predict):
 def test_the_labels_in_the_file_are_those_of_each_sentence(predict, tagger, tmp_path, max_seq_length):
     written = predict("in.conll", CONLL, max_seq_length=max_seq_length)
     (tmp_path / "out.conll").write_text(written)
-    labels = [line.columns[-1] for line in read_lines(tmp_path / "out.conll") if line.kind == "word"]
-    sentences = [s.words for s in read_sentences(tmp_path / "in.conll", tag_column=None)]
+    labels = [tag for row in read(tmp_path / "out.conll") for tag in row.tags]
+    sentences = [s.words for s in read(tmp_path / "in.conll")]
     tagged = tagger(max_seq_length=max_seq_length).tags(sentences)
     assert labels == [word.label for each in tagged for word in each]
     assert len(set(labels)) > 1  # the model says something

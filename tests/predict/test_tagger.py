@@ -10,11 +10,11 @@ from lightning.pytorch import Trainer
 
 from ner_lightning.data import TokenClassificationDataModule
 from ner_lightning.errors import InputError
-from ner_lightning.hub.export import export
+from ner_lightning.hub import export
 from ner_lightning.model import TokenClassificationModule
 from ner_lightning.predict import TaggedWord, Tagger
 from ner_lightning.predict.tagger import rows_of
-from ner_lightning.readers.columns import read_sentences
+from ner_lightning.readers import read
 from ner_lightning.words import split_words
 
 TEXTS = ["Mira Toll visited Arvenholm.", "", " \t\n", "Hal 😀 (Minnow) likes Keldra, é", "The Ostric Cup began. " * 9]
@@ -192,7 +192,7 @@ def test_labels_and_scores_are_those_that_a_trainer_computes(model, conll_files,
     words, label_ids, scores = (torch.cat(column) for column in zip(*batches, strict=True))
     order = words.argsort()
     tag = Tagger(model.model, data.encoder, device="cpu", precision=precision)
-    tagged = [word for each in tag.tags([s.words for s in read_sentences(path)]) for word in each]
+    tagged = [word for each in tag.tags([s.words for s in read(path)]) for word in each]
     assert [word.label for word in tagged] == [data.labels[i] for i in label_ids[order].tolist()]
     assert [word.score for word in tagged] == scores[order].tolist()
 
