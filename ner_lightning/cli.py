@@ -350,7 +350,7 @@ class TokenClassificationCLI(LightningCLI):
 
     def _refuse_paths_from_elsewhere(self) -> None:
         """Say of a path that is not there that a checkpoint recorded it, for a run that started in another folder."""
-        path, data = self._options["ckpt_path"], self._options["data"]
+        path, data = self._options.get("ckpt_path"), self._options["data"]
         if path is None:
             return
         checkpoint = read_checkpoint(path)
@@ -451,7 +451,7 @@ class TokenClassificationCLI(LightningCLI):
 
         `fit` has a new folder; a test belongs to the run that its checkpoint is of.
         """
-        config, ckpt_path = self._made["trainer"], self._options["ckpt_path"]
+        config, ckpt_path = self._made["trainer"], self._options.get("ckpt_path")
         if self.save_config_callback is not None and not config.fast_dev_run:
             trainer.start_run(config.default_root_dir or ".", log=self._own_log())
         elif self.subcommand in ("validate", "test") and ckpt_path is not None:
