@@ -158,6 +158,7 @@ class LastCheckpoint(ModelCheckpoint):
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Save the end of a run that was stopped inside an epoch."""
+        # what ModelCheckpoint does at the end of an epoch, of which it has no public method
         if self._last_global_step_saved != trainer.global_step and not self._should_skip_saving_checkpoint(trainer):
             self._save_topk_checkpoint(trainer, self._monitor_candidates(trainer))
 

@@ -23,7 +23,7 @@ from lightning.fabric.utilities.seed import max_seed_value
 from lightning.pytorch.callbacks import LearningRateMonitor, ProgressBar
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.utilities.exceptions import SIGTERMException
-from lightning_utilities.core.rank_zero import rank_zero_info
+from lightning_utilities.core.rank_zero import rank_zero_info, rank_zero_only
 
 import ner_lightning
 from ner_lightning.checkpoints import (
@@ -216,6 +216,13 @@ class TokenClassificationCLI(LightningCLI):
             help="Show the options of Lightning's Trainer (--trainer.max_epochs, --trainer.precision, ...) and exit.",
         )
 
+    def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
+        """Parse, and refuse a seed that no generator takes."""
+        super().parse_arguments(parser, args)
+        seed = self.config[self.config["subcommand"]]["seed_everything"]
+        if not 0 <= seed <= max_seed_value:
+            raise InputError(f"--seed_everything={seed}: give a number from 0 to {max_seed_value}")
+
     def before_instantiate_classes(self) -> None:
         """Refuse a token, which would stand in the saved config and in the card of the model, and unusable paths."""
         if _TOKEN.search(str(self.config)):
@@ -223,7 +230,7 @@ class TokenClassificationCLI(LightningCLI):
                 "an option holds what looks like a token of the Hub, which would be written to files that are shared: "
                 "take it out; `hf auth login` or HF_TOKEN are where the Hub client finds it"
             )
-        root = self._get(self.config, "trainer")["default_root_dir"]
+        root = self._options["trainer"]["default_root_dir"]
         if "://" in str(root):
             raise InputError(f"--trainer.default_root_dir={root}: give a folder of this machine, where runs are kept")
         if self.subcommand == "fit":
@@ -244,40 +251,22 @@ class TokenClassificationCLI(LightningCLI):
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         """Make the Trainer, and last of all the folder of the run, for all that it writes."""
-        self._check_before_anything_is_written()
-        config = self._get(self.config_init, "trainer")
-        callbacks = self.trainer_defaults["callbacks"]
-        own_log = config.logger in (None, True)
-        if own_log:
-            kwargs["logger"] = False  # a folder for it is made when nothing can be refused any more
-        kwargs.update(launched_processes(devices=config.devices, num_nodes=config.num_nodes))
-        given = config.callbacks if isinstance(config.callbacks, list) else [config.callbacks]
-        with_bar = any(isinstance(callback, ProgressBar) for callback in given)
-        if config.enable_progress_bar is None and not sys.stdout.isatty() and not with_bar:
-            kwargs["enable_progress_bar"] = False  # in a file it is a heap of control characters
-        if self.subcommand == "fit":
-            if own_log and not config.fast_dev_run and not config.barebones:
-                callbacks.append(LearningRateMonitor("step"))
-            if "validation" not in self.datamodule.corpus.splits:
-                rank_zero_info("there is no validation split: nothing is scored, and the last epoch is kept")
-                self._get(self.config_init, "checkpoint").monitor = None
-                kwargs["limit_val_batches"] = 0
-            if kwargs.get("limit_val_batches", config.limit_val_batches) == 0:
-                refuse_to_wait_for_scores(given)
-        else:
-            self.save_config_callback = None
-        if config.enable_checkpointing is False:
-            self._parser(self.subcommand).callback_keys.remove("checkpoint")
-            callbacks[:] = [callback for callback in callbacks if not isinstance(callback, LastCheckpoint)]
+        # of processes that a launcher starts together, one tokenises; the others find it done after prepare_data
+        if self.subcommand in _SPLITS and rank_zero_only.rank == 0:  # type: ignore[attr-defined]
+            self._check_data()
+        if self.subcommand != "inspect":
+            self._check_checkpoint()
+        kwargs |= self._trainer_options()
+        self._choose_callbacks(scored=kwargs.get("limit_val_batches") != 0)
         if self.datamodule.corpus.commit:  # so that the saved config repeats the run
-            self._get(self.config, "data")["dataset_revision"] = self.datamodule.corpus.commit
+            self._options["data"]["dataset_revision"] = self.datamodule.corpus.commit
         try:
             trainer: Trainer = super().instantiate_trainer(**kwargs)  # type: ignore[assignment] # of `trainer_class`
         except ValueError as error:  # of Lightning, about an option of the Trainer
             raise InputError(str(error)) from error
         if type(trainer.strategy.checkpoint_io) is TorchCheckpointIO:  # else somebody's own, or that of a strategy
             trainer.strategy.checkpoint_io = WholeCheckpointIO()
-        self._give_folder(trainer, own_log=own_log)
+        self._give_folder(trainer)
         if self.subcommand in _SPLITS and trainer.is_global_zero:
             print(corpus_text(self.datamodule, _SPLITS[self.subcommand]))
             if self.subcommand == "fit" and trainer.run_dir is not None:
@@ -290,8 +279,20 @@ class TokenClassificationCLI(LightningCLI):
         print(f"\ndevice          {shown['device']}, precision {shown['precision']}\n{description_text(shown)}")
         print(f"\n{batch_text(shown['batch'], shown['pieces'], self.datamodule.labels)}")
 
+    @property
+    def _options(self) -> Any:
+        """The options of the subcommand."""
+        return self.config[str(self.subcommand)]
+
+    @property
+    def _made(self) -> Any:
+        """The same, with objects in place of what describes them."""
+        return self.config_init[str(self.subcommand)]
+
+    # LightningCLI has no public hook between parsing and seeding, and this one of its own would put what the checkpoint
+    # records over the command line; `_parser` is private, too: the only way to the parser of a subcommand
     def _parse_ckpt_path(self) -> None:
-        """Parse again with what the checkpoint records as defaults; LightningCLI would put it over the command line."""
+        """Parse again with what the checkpoint records as defaults."""
         subcommand = self.config["subcommand"]
         config = self.config[subcommand]
         self._refuse_trust_by_a_file(config)
@@ -337,25 +338,19 @@ class TokenClassificationCLI(LightningCLI):
 
     def _check_optimizer(self) -> None:
         """Say what an optimizer of the user's leaves without an effect."""
-        optimizer, schedule = (self._get(self.config, name) for name in ("optimizer", "lr_scheduler"))
+        optimizer, schedule = (self._options[name] for name in ("optimizer", "lr_scheduler"))
         if schedule and not optimizer:
             raise InputError(
                 "--lr_scheduler is for an --optimizer: give one, such as --optimizer=AdamW --optimizer.lr=2e-5"
             )
-        model, defaults = self._get(self.config, "model"), self._parser(self.subcommand).get_defaults()["model"]
+        model, defaults = self._options["model"], self._parser(self.subcommand).get_defaults()["model"]
         for name in ("learning_rate", "head_learning_rate", "weight_decay", "warmup_ratio") if optimizer else ():
             if model[name] != defaults[name]:
                 rank_zero_info(f"--model.{name}={model[name]} has no effect beside --optimizer")
 
-    def _set_seed(self) -> None:
-        seed = self._get(self.config, "seed_everything")
-        if not 0 <= seed <= max_seed_value:
-            raise InputError(f"--seed_everything={seed}: give a number from 0 to {max_seed_value}")
-        super()._set_seed()
-
     def _refuse_paths_from_elsewhere(self) -> None:
         """Say of a path that is not there that a checkpoint recorded it, for a run that started in another folder."""
-        path, data = self._get(self.config, "ckpt_path"), self._get(self.config, "data")
+        path, data = self._options.get("ckpt_path"), self._options["data"]
         if path is None:
             return
         checkpoint = read_checkpoint(path)
@@ -371,29 +366,64 @@ class TokenClassificationCLI(LightningCLI):
                     f"it is: give --data.{name}, or start there"
                 )
 
-    def _check_before_anything_is_written(self) -> None:
-        """What is wrong with the data or does not fit the model is said before the run has a folder."""
-        if self.subcommand in _SPLITS:
-            batches = len(self.datamodule.loader(_SPLITS[self.subcommand][0]))
-            if self.subcommand == "fit":
-                self._check_intervals(batches)
-        if self.subcommand == "inspect":
-            return
-        path, name = self._get(self.config, "ckpt_path"), self._get(self.config, "model")["model_name_or_path"]
+    def _check_data(self) -> None:
+        """Read and tokenise the split that is used first: what is wrong with it is said before the run has a folder."""
+        batches = len(self.datamodule.loader(_SPLITS[str(self.subcommand)][0]))
+        if self.subcommand == "fit":
+            self._check_intervals(batches)
+
+    def _check_checkpoint(self) -> None:
+        """Say before the run has a folder that the labels of the checkpoint, or of a model as it is, are others."""
+        path, name = self._options["ckpt_path"], self._options["model"]["model_name_or_path"]
         if path is not None:
             checkpoint = read_checkpoint(path)
             self.model.on_load_checkpoint(checkpoint)
             if self.subcommand == "fit":
                 self._refuse_finished(path, checkpoint)
-        elif (
-            self.subcommand != "fit"
-            and (own := trained_labels(load_config(name, trust_remote_code=self.model.trust_remote_code)))
-            != self.model.labels
-        ):
-            raise InputError(f"{name} was trained with the labels {own}, the data has {self.model.labels}")
+        elif self.subcommand != "fit":
+            own = trained_labels(load_config(name, trust_remote_code=self.model.trust_remote_code))
+            if own != self.model.labels:
+                raise InputError(f"{name} was trained with the labels {own}, the data has {self.model.labels}")
+
+    def _trainer_options(self) -> dict[str, Any]:
+        """Options of the Trainer that follow from others, from the data, and from where it runs."""
+        config = self._made["trainer"]
+        options: dict[str, Any] = launched_processes(devices=config.devices, num_nodes=config.num_nodes)
+        if self._own_log():
+            options["logger"] = False  # a folder for it is made when nothing can be refused any more
+        with_bar = any(isinstance(callback, ProgressBar) for callback in self._given_callbacks())
+        if config.enable_progress_bar is None and not sys.stdout.isatty() and not with_bar:
+            options["enable_progress_bar"] = False  # in a file it is a heap of control characters
+        if self.subcommand == "fit" and "validation" not in self.datamodule.corpus.splits:
+            rank_zero_info("there is no validation split: nothing is scored, and the last epoch is kept")
+            options["limit_val_batches"] = 0
+        return options
+
+    def _choose_callbacks(self, *, scored: bool) -> None:
+        """Leave out what has no use in this run, and add what watches the learning rate."""
+        config, callbacks = self._made["trainer"], self.trainer_defaults["callbacks"]
+        if self.subcommand != "fit":
+            self.save_config_callback = None
+        else:
+            if self._own_log() and not config.fast_dev_run and not config.barebones:
+                callbacks.append(LearningRateMonitor("step"))
+            if not scored:
+                self._made["checkpoint"].monitor = None
+            if not scored or config.limit_val_batches == 0:
+                refuse_to_wait_for_scores(self._given_callbacks())
+        if config.enable_checkpointing is False:
+            self._parser(self.subcommand).callback_keys.remove("checkpoint")
+            callbacks[:] = [callback for callback in callbacks if not isinstance(callback, LastCheckpoint)]
+
+    def _given_callbacks(self) -> list[Any]:
+        given = self._made["trainer"].callbacks
+        return given if isinstance(given, list) else [given]
+
+    def _own_log(self) -> bool:
+        return self._made["trainer"].logger in (None, True)
 
     def _refuse_finished(self, path: str, checkpoint: dict[str, Any]) -> None:
-        config = self._get(self.config_init, "trainer")
+        config = self._made["trainer"]
         step = checkpoint["global_step"]
         epochs = data_state(checkpoint).get("epoch", 0)
         if 0 <= (config.max_steps if config.max_steps is not None else -1) <= step:
@@ -406,7 +436,7 @@ class TokenClassificationCLI(LightningCLI):
 
     def _check_intervals(self, batches: int) -> None:
         """Refuse what Lightning would stumble over in the midst of a run."""
-        config = self._get(self.config_init, "trainer")
+        config = self._made["trainer"]
         for name in ("accumulate_grad_batches", "check_val_every_n_epoch"):
             if (value := config[name]) is not None and value < 1:
                 raise InputError(f"--trainer.{name}={value}: give a number from 1")
@@ -417,13 +447,13 @@ class TokenClassificationCLI(LightningCLI):
                 "--trainer.check_val_every_n_epoch=null batches are counted over all epochs"
             )
 
-    def _give_folder(self, trainer: Trainer, *, own_log: bool) -> None:
+    def _give_folder(self, trainer: Trainer) -> None:
         """Say where the run writes; last of all, when nothing can be refused any more.
 
         `fit` has a new folder; a test belongs to the run that its checkpoint is of.
         """
-        config, ckpt_path = self._get(self.config_init, "trainer"), self._get(self.config, "ckpt_path")
+        config, ckpt_path = self._made["trainer"], self._options.get("ckpt_path")
         if self.save_config_callback is not None and not config.fast_dev_run:
-            trainer.start_run(config.default_root_dir or ".", log=own_log)
+            trainer.start_run(config.default_root_dir or ".", log=self._own_log())
         elif self.subcommand in ("validate", "test") and ckpt_path is not None:
             trainer.run_dir = run_folder(Path(ckpt_path))

@@ -123,6 +123,7 @@ class Interruption(Callback):
         """Install the handlers."""
         if threading.current_thread() is not threading.main_thread():
             return
+        # as Lightning's own handlers find it; the public `strategy.cluster_environment` is not there for one device
         environment = trainer._accelerator_connector.cluster_environment
         theirs: tuple[int, ...] = ()
         if isinstance(environment, SLURMEnvironment) and environment.auto_requeue:

@@ -68,7 +68,8 @@ class Parser(LightningArgumentParser):
             self._action_groups = every
 
 
-class TrainerHelp(argparse._HelpAction):  # what jsonargparse knows to be no option of a config
+# a subclass of the private one, by which jsonargparse knows that it is no option of a config
+class TrainerHelp(argparse._HelpAction):
     """Show the help of the Trainer's options."""
 
     def __call__(self, parser: argparse.ArgumentParser, *_: Any) -> None:

@@ -12,9 +12,11 @@ import torch
 import yaml
 from lightning.pytorch import Callback
 from lightning.pytorch.loggers.logger import Logger, rank_zero_experiment
+from lightning_utilities.core.rank_zero import rank_zero_only
 
 from ner_lightning.__main__ import main as program
 from ner_lightning.cli import TokenClassificationCLI, main
+from ner_lightning.data import TokenClassificationDataModule
 from ner_lightning.scores import known_splits
 
 
@@ -670,3 +672,19 @@ def test_the_type_of_tags_without_one_goes_with_the_checkpoint(run):
     code, out, err = run("test", "--data.test_file=one.conll", without=("--data.train_file", "--data.validation_file"))
     assert code == 0, err
     assert "Taxon" in out
+
+
+@pytest.mark.parametrize(("rank", "tokenised"), [(0, {"train"}), (1, set())])
+def test_of_processes_that_a_launcher_starts_together_one_tokenises(arguments, monkeypatch, rank, tokenised):
+    class Stopped(TokenClassificationCLI):
+        def fit(self, **arguments):
+            """Nothing."""
+
+    monkeypatch.setattr(rank_zero_only, "rank", rank)
+    encoded = []
+    encode = TokenClassificationDataModule._encode
+    monkeypatch.setattr(
+        TokenClassificationDataModule, "_encode", lambda data, split: encoded.append(split) or encode(data, split)
+    )
+    Stopped(arguments("fit"))
+    assert set(encoded) == tokenised
