@@ -21,4 +21,7 @@ def test_the_ten_steps_end_with_entities(tmp_path, monkeypatch, capsys):
             exec(compile("".join(cell["source"]), f"cell {number}", "exec"), names)
     assert names["scores"]["test_f1"] > 0.8
     found = names["tagger"]("Tarina Drolsen left Bralex Motors .")
-    assert [(entity["type"], entity["text"]) for entity in found] == [("PER", "Tarina Drolsen"), ("ORG", "Bralex Motors")]
+    assert [(entity["type"], entity["text"]) for entity in found] == [
+        ("PER", "Tarina Drolsen"),
+        ("ORG", "Bralex Motors"),
+    ]

@@ -17,7 +17,9 @@ README = (ROOT / "README.md").read_text(encoding="utf-8")
 
 def section(title, language):
     """The code of a section in a language."""
-    return "".join(re.findall(rf"```{language}\n(.*?)```", README.partition(f"\n## {title}\n")[2].partition("\n## ")[0], re.DOTALL))
+    return "".join(
+        re.findall(rf"```{language}\n(.*?)```", README.partition(f"\n## {title}\n")[2].partition("\n## ")[0], re.DOTALL)
+    )
 
 
 @pytest.mark.slow
