@@ -1,24 +1,33 @@
-"""`python -m ner_lightning`: its first word decides what is imported."""
+"""`python -m ner_lightning`: the first word of the command line decides what is imported and run."""
 
 from __future__ import annotations
 
-import argparse
-import os
+import re
+import signal
 import sys
-import threading
-from collections.abc import Callable
-from dataclasses import replace
-from functools import partial
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Sequence
+from importlib import import_module
+from inspect import Parameter, signature
+from pathlib import Path
+from typing import Any, NoReturn, get_origin, get_type_hints
 
-from ner_lightning.errors import InputError
+import docstring_parser
+from jsonargparse import ArgumentParser
 
-if TYPE_CHECKING:
-    from ner_lightning.hub.outbox import Destination, Outbox
+from ner_lightning.errors import InputError, UsageError, suggestion
+
+_PROGRAM = "python -m ner_lightning"
+# each is a function of that name, whose signature and docstring are the command
+_COMMANDS = {
+    "predict": "ner_lightning.predict.files",
+    "export": "ner_lightning.hub.folder",
+    "push": "ner_lightning.hub.pushing",
+}
+_OF_THE_TRAINER = ("fit", "validate", "test", "inspect")  # see `cli`
 
 
 def main(args: list[str] | None = None) -> int:
-    """Run the command line: `push` and `export` here, which need no Trainer, all else in `cli`.
+    """Run the command line.
 
     Args:
         args: Arguments without the name of the program; by default those that the program was started with.
@@ -27,123 +36,72 @@ def main(args: list[str] | None = None) -> int:
         Exit code: 0, or 1 after an error that is told in one sentence. Wrong usage exits with 2.
     """
     args = sys.argv[1:] if args is None else args
-    command = {"push": _push, "export": _export}.get(args[0] if args else "")
+    word = args[0] if args else "--help"
     try:
-        return _train(args) if command is None else command(args[1:])
-    except (InputError, OSError) as error:
+        if word in _COMMANDS:
+            return _run(word, args[1:])
+        if not word.startswith("-") and word not in _OF_THE_TRAINER:
+            known = (*_OF_THE_TRAINER, *_COMMANDS)
+            raise UsageError(f"no command {word!r} (there are {', '.join(known)}){suggestion(word, known)}")
+        from ner_lightning.cli import main as cli
+
+        return cli(args)
+    except (InputError, ModuleNotFoundError, OSError) as error:
         if "--debug" in args:
             raise
         print(f"error: {error}", file=sys.stderr)
-        return 1
+        return 2 if isinstance(error, UsageError) else 1
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return 130
 
 
-def _train(args: list[str]) -> int:
-    from ner_lightning.cli import main as cli
-
-    return cli(args)
-
-
-def _push(args: list[str]) -> int:
-    from ner_lightning.hub.outbox import Destination, Outbox
-    from ner_lightning.hub.push import forget, push, validate
-
-    parser = argparse.ArgumentParser(
-        "python -m ner_lightning push",
-        allow_abbrev=False,
-        description="Send what a run could not push to the Hugging Face Hub. Nothing is sent twice.",
-    )
-    parser.add_argument("run_dir", help="folder of the run, such as runs/version_0")
-    parser.add_argument(
-        "--repo_id",
-        help="send the best model of the run here, with the scores of a test since, instead of what waits",
-    )
-    parser.add_argument("--revision", help="branch to send it to (default: main)")
-    parser.add_argument(
-        "--private",
-        action=argparse.BooleanOptionalAction,
-        help="make a private repository, and send nothing to one that is public (default: as the account says)",
-    )
-    parser.add_argument("--trust_remote_code", action="store_true", help="run the code that comes with the model")
-    parser.add_argument(
-        "--check",
-        action="store_true",
-        help="only make the repository, prove the right to write, and send what waits: nothing is put in",
-    )
-    parser.add_argument("--forget", action="store_true", help="drop what waits; the checkpoints of the run stay")
-    parser.add_argument("--timeout", type=float, default=3600.0, help="seconds after which to give up (default: 3600)")
-    parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
-    options = parser.parse_args(args)
-    if options.repo_id is None and (options.check or options.revision or options.private is not None):
-        parser.error("--check, --revision and --private belong to --repo_id")
-    if options.forget and options.repo_id is not None:
-        parser.error("--forget sends nothing: leave out --repo_id")
-    say = partial(print, flush=True)  # each line at once: a process that is killed keeps none for later
-    if options.forget:
-        forget(options.run_dir, say=say)
-        return 0
-    if options.repo_id is not None:
-        validate(options.repo_id)
-    outbox = Outbox(options.run_dir)
-
-    def give_up() -> None:
-        try:
-            print(f"error: {options.run_dir}: not finished within --timeout={options.timeout:g} s", file=sys.stderr)
-            outbox.record("stopped", error=f"not finished within {options.timeout:g} s")
-        finally:
-            os._exit(1)  # whatever the HTTP client waits for
-
-    timer = threading.Timer(options.timeout, give_up)
-    timer.daemon = True
-    timer.start()
-    try:
-        destination = None
-        if options.repo_id is not None:
-            destination = Destination(options.repo_id, options.revision, options.private)
-        check = destination if options.check else None
-        stage = None if options.check else _stage(outbox, destination, trust=options.trust_remote_code)
-        return 0 if push(options.run_dir, check=check, stage=stage, say=say) else 1
-    finally:
-        timer.cancel()
-
-
-def _stage(outbox: Outbox, destination: Destination | None, *, trust: bool) -> Callable[[], None] | None:
-    """What is to be put in before anything is sent: what was asked for, or scores that a model has got since."""
-    if destination is not None:
-        from ner_lightning.hub.export import best_of_run, stage_best
-        from ner_lightning.hub.push import full_id
-
-        path = best_of_run(outbox.run_dir)
-        destination = replace(destination, repo_id=full_id(destination.repo_id))
-        return partial(stage_best, outbox, path, destination, trust_remote_code=trust)
-    if not (waiting := outbox.waiting()):
-        return None
-    staged = (waiting[-1].folder / "push.json").stat().st_mtime_ns
-    tests = outbox.run_dir.glob("**/checkpoints/*.test.json")
-    if not any(test.stat().st_mtime_ns > staged for test in tests):
-        return None
-    from ner_lightning.hub.export import stage_with_scores
-
-    return partial(stage_with_scores, outbox, trust_remote_code=trust)
-
-
-def _export(args: list[str]) -> int:
-    from jsonargparse import ArgumentParser
-
-    from ner_lightning.hub.export import export
-
-    parser = ArgumentParser(
-        "python -m ner_lightning export",
-        description="Write the model of a checkpoint as a folder that transformers loads, with its card and scores.",
-    )
-    parser.add_function_arguments(export, as_group=False)
-    parser.add_argument("--debug", action="store_true", help="Show the traceback of an error.")
-    options = vars(parser.parse_args(args))
+def _run(name: str, args: list[str]) -> int:
+    command = getattr(import_module(_COMMANDS[name]), name)
+    flags = [f"--{each}" for each, hint in get_type_hints(command).items() if hint in (bool, bool | None)]
+    following = [*args[1:], ""]
+    args = [  # `--check` is `--check=true`, and takes no word that stands behind it
+        f"{arg}=true" if arg in flags and then not in ("true", "false", "null") else arg
+        for arg, then in zip(args, following, strict=False)
+    ]
+    options = vars(_parser(name, command).parse_args(args))
     options.pop("debug")
-    print(f"exported: {export(**options)}")
-    return 0
+    # what is half written goes with any end; Python alone would die of this signal without tidying up
+    former = signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
+    try:
+        done = command(**options)
+    finally:
+        signal.signal(signal.SIGTERM, former)
+    if isinstance(done, Path):
+        print(f"{name}ed: {done}")
+    return 1 if done is False else 0
+
+
+class _Parser(ArgumentParser):
+    def error(self, message: str, ex: Exception | None = None) -> NoReturn:
+        """Say which option may have been meant."""
+        if unknown := re.search(r"unrecognized arguments: (--[^\s=]+)", message):
+            known = [option for action in self._actions for option in action.option_strings]
+            message += suggestion(unknown[1], known)
+        super().error(message, ex)
+
+
+def _parser(name: str, command: Callable[..., Any]) -> ArgumentParser:
+    """A parser for the signature of a function: what has no default stands alone, all else is `--name=value`."""
+    told = docstring_parser.parse(command.__doc__ or "")
+    hints, parameters = get_type_hints(command), signature(command).parameters
+    required = [each for each, parameter in parameters.items() if parameter.default is Parameter.empty]
+    several: set[str | int] = {each for each in required if get_origin(hints[each]) is Sequence}
+    usage = [_PROGRAM, name, *(each.upper() + " ..." * (each in several) for each in required), "[options]"]
+    parser = _Parser(
+        f"{_PROGRAM} {name}", usage=" ".join(usage), description=told.short_description, allow_abbrev=False
+    )
+    for parameter in told.params:
+        if parameter.arg_name in several:
+            parser.add_argument(parameter.arg_name, nargs="+", type=str, help=parameter.description)
+    parser.add_function_arguments(command, as_group=False, as_positional=True, skip=several)
+    parser.add_argument("--debug", action="store_true", help="Show the traceback of an error.")
+    return parser
 
 
 if __name__ == "__main__":

@@ -21,6 +21,8 @@ from ner_lightning.files import remove_left_behind, replacing
 
 log = logging.getLogger(__name__)
 
+_DATA_STATE = {"dataset_commit", "given_labels"}  # by which the state of a TokenClassificationDataModule is known
+
 
 class WholeCheckpointIO(TorchCheckpointIO):
     """A plugin of the Trainer that writes each checkpoint beside its place, and then moves it there in one step.
@@ -174,18 +176,30 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
     """
     path = Path(path)
     if not path.is_file():
-        raise InputError(f"--ckpt_path={path}: {'a folder, not a checkpoint' if path.is_dir() else 'no such file'}")
+        raise InputError(f"{path}: expected a checkpoint, found {'a folder' if path.is_dir() else 'no such file'}")
     try:
         checkpoint: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
     except Exception as error:  # whatever the bytes of another file make the unpickler stumble over
         raise InputError(
-            f"--ckpt_path={path}: not a whole checkpoint of this program; it may have been cut short while it was "
-            "written or copied"
+            f"{path}: not a whole checkpoint of this program; it may have been cut short while it was written or copied"
         ) from error
     own = isinstance(checkpoint, dict) and "state_dict" in checkpoint
     if not own or "labels" not in (checkpoint.get("hyper_parameters") or {}):
-        raise InputError(f"--ckpt_path={path}: a file of another program, without the labels that a checkpoint holds")
+        raise InputError(f"{path}: a file of another program, without the labels that a checkpoint holds")
     return checkpoint
+
+
+def data_state(checkpoint: dict[str, Any]) -> dict[str, Any]:
+    """What the datamodule recorded of itself, which Lightning files under the name of its class.
+
+    Args:
+        checkpoint: What is in it.
+
+    Returns:
+        Its state, whatever the class is called; empty where there is none.
+    """
+    states = (state for state in checkpoint.values() if isinstance(state, dict))
+    return next((state for state in states if state.keys() >= _DATA_STATE), {})
 
 
 def find_checkpoint(
@@ -194,7 +208,8 @@ def find_checkpoint(
     """Find the checkpoint that an option names.
 
     Args:
-        asked: A file, the folder of a run, or `best` or `last`, which are those of the newest run.
+        asked: A file, the folder of a run or of several, of which the newest is taken, or `best` or `last`, which are
+            those of the newest run.
         root: The folder in which runs are kept.
         kind: `best` or `last`, where nothing else is asked; what a folder does not have it gives the other for.
         model_name_or_path: Look only at runs that started from this model, where the newest is asked for.
@@ -213,8 +228,9 @@ def find_checkpoint(
     names = dict.fromkeys((f"{kind}.ckpt", "last.ckpt", "best.ckpt"))
     places = [place / name for place in (folder / "checkpoints", folder) for name in names]
     path = next((place for place in places if place.is_file()), None)
+    path = path or newest_checkpoint(folder, kind=kind, model_name_or_path=model_name_or_path)
     if path is None:
-        raise InputError(f"--ckpt_path={asked}: no best.ckpt and no last.ckpt in this folder; give that of a run")
+        raise InputError(f"{asked}: no best.ckpt and no last.ckpt in this folder; give that of a run")
     return path
 
 
@@ -244,6 +260,15 @@ def newest_checkpoint(root: str | Path, *, kind: str = "best", model_name_or_pat
                 return path
             break
     return None
+
+
+def run_folder(ckpt_path: Path) -> Path:
+    """The folder of the run that a checkpoint belongs to.
+
+    Args:
+        ckpt_path: The checkpoint.
+    """
+    return ckpt_path.parent.parent if ckpt_path.parent.name == "checkpoints" else ckpt_path.parent
 
 
 def _mode(monitor: str | None) -> Literal["max", "min"]:

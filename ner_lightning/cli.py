@@ -1,4 +1,4 @@
-"""The command line: `fit`, `validate`, `test`, `predict` and `inspect`, from Lightning's own LightningCLI.
+"""The command line: `fit`, `validate`, `test` and `inspect`, from Lightning's own LightningCLI.
 
 It joins the parts: what the data says of its labels goes to the model, the name of the model goes to the tokenizer, a
 checkpoint gives the options that were not given. It holds nothing that a notebook would miss.
@@ -12,10 +12,11 @@ import shlex
 import signal
 import sys
 import warnings
-from contextlib import nullcontext, redirect_stdout
 from pathlib import Path
 from typing import Any
 
+import lightning.pytorch
+from jsonargparse import ActionConfigFile  # type: ignore[attr-defined] # which its own documentation imports so
 from lightning.fabric.plugins import TorchCheckpointIO
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.fabric.utilities.seed import max_seed_value
@@ -25,20 +26,25 @@ from lightning.pytorch.utilities.exceptions import SIGTERMException
 from lightning_utilities.core.rank_zero import rank_zero_info
 
 import ner_lightning
-from ner_lightning.checkpoints import BestCheckpoint, LastCheckpoint, WholeCheckpointIO, read_checkpoint
+from ner_lightning.checkpoints import (
+    BestCheckpoint,
+    LastCheckpoint,
+    WholeCheckpointIO,
+    data_state,
+    read_checkpoint,
+    run_folder,
+)
 from ner_lightning.config_files import find_configs
+from ner_lightning.corpus import paths_of
 from ner_lightning.data import TokenClassificationDataModule
 from ner_lightning.errors import InputError
 from ner_lightning.hub import PushToHub  # noqa: F401 # known by its short name only once it is imported
-from ner_lightning.hub.export import run_folder
 from ner_lightning.interruption import Interruption, ending_with_launcher
 from ner_lightning.model import TokenClassificationModule
 from ner_lightning.options import checkpoint_to_use, complete, recorded_options, refuse_contradictions
-from ner_lightning.predict_file import STANDARD_INPUT
-from ner_lightning.prediction import PredictionWriter
+from ner_lightning.parser import Parser, TrainerHelp
 from ner_lightning.pretrained import load_config, trained_labels
-from ner_lightning.quickstart import packaged
-from ner_lightning.reports import RunSummary, ScoreTable, corpus_text
+from ner_lightning.reports import RunSummary, ScoreTable, batch_text, corpus_text, description_text
 from ner_lightning.scores import TestRecord
 from ner_lightning.trainer import CheckMonitors, SaveConfig, Trainer, launched_processes, refuse_to_wait_for_scores
 
@@ -49,11 +55,18 @@ _SPLITS = {"fit": ["train", "validation"], "validate": ["validation"], "test": [
 _CHATTER = ("💡 Tip:", "Loading `train_dataloader`", "TPU available: False", "`Trainer.fit` stopped:")
 
 
-def main(args: list[str] | None = None) -> int:
+def main(
+    args: list[str] | None = None,
+    *,
+    model_class: type[TokenClassificationModule] = TokenClassificationModule,
+    datamodule_class: type[TokenClassificationDataModule] = TokenClassificationDataModule,
+) -> int:
     """Run the command line.
 
     Args:
         args: Arguments without the name of the program; by default those that the program was started with.
+        model_class: What is trained.
+        datamodule_class: What it is trained on.
 
     Returns:
         Exit code: 0, or 1 after an error that is told in one sentence. Wrong usage exits with 2, a run that a signal
@@ -62,6 +75,8 @@ def main(args: list[str] | None = None) -> int:
     args = sys.argv[1:] if args is None else args
     # batches are tokenised ahead of time: workers have next to nothing to do
     warnings.filterwarnings("ignore", message=".*does not have many workers.*")
+    # what --optimizer is for
+    warnings.filterwarnings("ignore", message=".*configure_optimizers` will be overridden by.*")
     # a run that ends before its first validation: LastCheckpoint keeps it
     warnings.filterwarnings("ignore", message=".*could not find the monitored key.*")
     # Lightning's estimate of the model's size counts 32 bits a weight
@@ -73,7 +88,7 @@ def main(args: list[str] | None = None) -> int:
     logging.getLogger("lightning.pytorch.utilities.rank_zero").addFilter(_no_chatter)
     try:
         with ending_with_launcher():
-            TokenClassificationCLI(args)
+            TokenClassificationCLI(args, model_class=model_class, datamodule_class=datamodule_class)
     except (InputError, MisconfigurationException, ModuleNotFoundError, OSError) as error:
         if "--debug" in args:
             raise
@@ -93,17 +108,31 @@ def _no_chatter(record: logging.LogRecord) -> bool:
 
 
 class TokenClassificationCLI(LightningCLI):
-    """The command line of this package.
+    """The command line of this package, for its own module and datamodule or for subclasses with options of their own.
 
     Args:
-        args: Arguments without the name of the program.
+        args: Arguments without the name of the program; by default those that the program was started with.
+        model_class: What is trained.
+        datamodule_class: What it is trained on.
     """
 
-    def __init__(self, args: list[str]) -> None:
+    trainer: Trainer
+
+    def __init__(
+        self,
+        args: list[str] | None = None,
+        *,
+        model_class: type[TokenClassificationModule] = TokenClassificationModule,
+        datamodule_class: type[TokenClassificationDataModule] = TokenClassificationDataModule,
+    ) -> None:
+        args = sys.argv[1:] if args is None else args
         self._args = find_configs(args)
+        program = _PROGRAM
+        if (model_class, datamodule_class) != (TokenClassificationModule, TokenClassificationDataModule):
+            program = shlex.join(["python", sys.argv[0]])  # the script that has them
         super().__init__(
-            TokenClassificationModule,
-            TokenClassificationDataModule,
+            model_class,
+            datamodule_class,
             trainer_class=Trainer,
             trainer_defaults={
                 "default_root_dir": "runs",
@@ -111,25 +140,25 @@ class TokenClassificationCLI(LightningCLI):
                 "callbacks": [
                     LastCheckpoint(),
                     CheckMonitors(),
-                    RunSummary(),
+                    RunSummary(program),
                     ScoreTable(),
                     TestRecord(),
-                    Interruption(),
+                    Interruption(program),
                 ],
             },
             save_config_callback=SaveConfig,
-            save_config_kwargs={"command": f"{_PROGRAM} {shlex.join(args)}"},
+            save_config_kwargs={"command": f"{program} {shlex.join(args)}"},
             seed_everything_default=42,
-            auto_configure_optimizers=False,
             # one line of usage instead of a screen of option names above each error
             parser_kwargs={
-                "prog": _PROGRAM,
+                "prog": program,
                 "description": ner_lightning.__doc__,
-                "epilog": "Two more need no Trainer: export writes a checkpoint as a folder that transformers loads, "
-                f"push sends a run to the Hugging Face Hub ({_PROGRAM} export --help, push --help).",
+                "epilog": "Three more need no Trainer: predict labels files, export writes a checkpoint as a folder "
+                "that transformers loads, push sends a run to the Hugging Face Hub "
+                f"({_PROGRAM} predict --help, export --help, push --help).",
                 "allow_abbrev": False,
                 **{
-                    name: {"usage": f"{_PROGRAM} {name} [--config FILE] [options]", "allow_abbrev": False}
+                    name: {"usage": f"{program} {name} [--config FILE] [options]", "allow_abbrev": False}
                     for name in self.subcommands()
                 },
             },
@@ -138,27 +167,54 @@ class TokenClassificationCLI(LightningCLI):
 
     def subcommands(self) -> dict[str, set[str]]:  # type: ignore[override] # a static method there
         """What there is to do, and the arguments that are not options."""
-        none = {"model", "datamodule", "dataloaders", "verbose", "return_predictions"}
-        fit = LightningCLI.subcommands()["fit"]
-        every = {"fit": fit, "validate": none, "test": none, "predict": none, "inspect": none}
+        every = ("fit", "validate", "test", "inspect")
         # a parser takes a tenth of a second to make: where the first word says which is wanted, only that one
-        return {name: skip for name, skip in every.items() if self._args[:1] == [name]} or every
+        wanted = [name for name in every if self._args[:1] == [name]] or every
+        return {name: {"model", "datamodule"} for name in wanted}
 
-    # the one place where Lightning says for which subcommand a parser is
-    def _prepare_subcommand_parser(self, klass: type, subcommand: str, **kwargs: Any) -> LightningArgumentParser:
-        parser = super()._prepare_subcommand_parser(klass, subcommand, **kwargs)
-        if subcommand == "predict":
-            parser.add_lightning_class_args(PredictionWriter, "prediction")
+    def init_parser(self, **kwargs: Any) -> LightningArgumentParser:
+        """Make a parser, which saves the versions with a config."""
+        kwargs["dump_header"] = [f"{m.__name__}=={m.__version__}" for m in (ner_lightning, lightning.pytorch)]
+        parser = Parser(**kwargs)
+        parser.add_argument(
+            "-c",
+            "--config",
+            action=ActionConfigFile,
+            help="A YAML or JSON file of options, as each run saves one, or the name of one that comes with the "
+            "package, such as `conll`; of several the last one decides.",
+        )
         return parser
 
+    def add_default_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        """Add the seed."""
+        parser.add_argument(
+            "--seed_everything",
+            type=bool | int,
+            default=self.seed_everything_default,
+            help="Seed of all that is random: a number, or `true` to have one drawn.",
+        )
+
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
-        """Add the checkpoint of the best epoch, the links, and `--debug`."""
+        """Add the checkpoint of the best epoch, optimizer and schedule, the links, and `--debug`."""
         parser.add_lightning_class_args(BestCheckpoint, "checkpoint")
+        parser.add_optimizer_args()
+        parser.add_lr_scheduler_args()
+        titles = {
+            "optimizer": "Another optimizer (of all parameters, in place of AdamW, its weight decay and its schedule)",
+            "lr_scheduler": "A schedule for that optimizer (a step after each epoch)",
+        }
+        for name, group in (parser.groups or {}).items():
+            group.title = titles.get(name, group.title)
         parser.link_arguments("model.model_name_or_path", "data.model_name_or_path")
         parser.link_arguments("model.model_revision", "data.model_revision")
         parser.link_arguments("model.trust_remote_code", "data.trust_remote_code")
         parser.link_arguments("data.labels", "model.labels", apply_on="instantiate")
         parser.add_argument("--debug", action="store_true", help="Show the traceback of an error.")
+        parser.add_argument(
+            "--help.trainer",
+            action=TrainerHelp,
+            help="Show the options of Lightning's Trainer (--trainer.max_epochs, --trainer.precision, ...) and exit.",
+        )
 
     def before_instantiate_classes(self) -> None:
         """Refuse a token, which would stand in the saved config and in the card of the model, and unusable paths."""
@@ -170,6 +226,8 @@ class TokenClassificationCLI(LightningCLI):
         root = self._get(self.config, "trainer")["default_root_dir"]
         if "://" in str(root):
             raise InputError(f"--trainer.default_root_dir={root}: give a folder of this machine, where runs are kept")
+        if self.subcommand == "fit":
+            self._check_optimizer()
         self._refuse_paths_from_elsewhere()
 
     def instantiate_classes(self) -> None:
@@ -193,8 +251,6 @@ class TokenClassificationCLI(LightningCLI):
         if own_log:
             kwargs["logger"] = False  # a folder for it is made when nothing can be refused any more
         kwargs.update(launched_processes(devices=config.devices, num_nodes=config.num_nodes))
-        if self.subcommand == "predict":
-            kwargs.update(self._options_to_predict(config, devices=kwargs.get("devices", config.devices)))
         given = config.callbacks if isinstance(config.callbacks, list) else [config.callbacks]
         with_bar = any(isinstance(callback, ProgressBar) for callback in given)
         if config.enable_progress_bar is None and not sys.stdout.isatty() and not with_bar:
@@ -209,11 +265,11 @@ class TokenClassificationCLI(LightningCLI):
             if kwargs.get("limit_val_batches", config.limit_val_batches) == 0:
                 refuse_to_wait_for_scores(given)
         else:
-            self.save_config_callback = self.save_config_callback if self.subcommand == "predict" else None
+            self.save_config_callback = None
         if config.enable_checkpointing is False:
             self._parser(self.subcommand).callback_keys.remove("checkpoint")
             callbacks[:] = [callback for callback in callbacks if not isinstance(callback, LastCheckpoint)]
-        if self.subcommand != "predict" and self.datamodule.corpus.commit:  # so that the saved config repeats the run
+        if self.datamodule.corpus.commit:  # so that the saved config repeats the run
             self._get(self.config, "data")["dataset_revision"] = self.datamodule.corpus.commit
         try:
             trainer: Trainer = super().instantiate_trainer(**kwargs)  # type: ignore[assignment] # of `trainer_class`
@@ -221,9 +277,6 @@ class TokenClassificationCLI(LightningCLI):
             raise InputError(str(error)) from error
         if type(trainer.strategy.checkpoint_io) is TorchCheckpointIO:  # else somebody's own, or that of a strategy
             trainer.strategy.checkpoint_io = WholeCheckpointIO()
-        if self.subcommand == "predict":  # before there are other processes, which would wait for this one
-            writer = self._get(self.config_init, "prediction")
-            writer.refuse_processes(trainer.world_size, predict_file=self.datamodule.predict_file)
         self._give_folder(trainer, own_log=own_log)
         if self.subcommand in _SPLITS and trainer.is_global_zero:
             print(corpus_text(self.datamodule, _SPLITS[self.subcommand]))
@@ -231,20 +284,11 @@ class TokenClassificationCLI(LightningCLI):
                 print(f"run         {trainer.run_dir}", flush=True)
         return trainer
 
-    def validate(self, **kwargs: Any) -> None:
-        """Validate without Lightning's own table of numbers: ScoreTable prints one."""
-        self.trainer.validate(**kwargs, verbose=False)
-
-    def test(self, **kwargs: Any) -> None:
-        """Test without Lightning's own table of numbers: ScoreTable prints one."""
-        self.trainer.test(**kwargs, verbose=False)
-
-    def predict(self, **kwargs: Any) -> None:
-        """Label the words of `--data.predict_file`; PredictionWriter writes them."""
-        writer = self._get(self.config_init, "prediction")
-        streams = writer.streams(self.datamodule.predict_file)
-        with redirect_stdout(sys.stderr) if streams else nullcontext():  # a progress bar is no prediction
-            self.trainer.predict(**kwargs, return_predictions=False)
+    def inspect(self, **kwargs: Any) -> None:
+        """Print what the Trainer shows of device, corpus and one batch."""
+        shown = self.trainer.inspect(**kwargs)
+        print(f"\ndevice          {shown['device']}, precision {shown['precision']}\n{description_text(shown)}")
+        print(f"\n{batch_text(shown['batch'], shown['pieces'], self.datamodule.labels)}")
 
     def _parse_ckpt_path(self) -> None:
         """Parse again with what the checkpoint records as defaults; LightningCLI would put it over the command line."""
@@ -291,17 +335,17 @@ class TokenClassificationCLI(LightningCLI):
                 "line can say so; take it out, and give --model.trust_remote_code=true if you trust that code"
             )
 
-    def _options_to_predict(self, config: Any, *, devices: Any) -> dict[str, Any]:
-        """What the Trainer is given to predict, where streams are read or written."""
-        writer, predict_file = self._get(self.config_init, "prediction"), self.datamodule.predict_file
-        options: dict[str, Any] = {}
-        if writer.output is not None or writer.streams(predict_file):
-            self.save_config_callback = None
-        if devices == "auto" and (predict_file == STANDARD_INPUT or writer.streams(predict_file)):
-            options["devices"] = 1
-        if config.enable_progress_bar is None and writer.streams(predict_file) and sys.stdout.isatty():
-            options["enable_progress_bar"] = False  # it would move over the predictions
-        return options
+    def _check_optimizer(self) -> None:
+        """Say what an optimizer of the user's leaves without an effect."""
+        optimizer, schedule = (self._get(self.config, name) for name in ("optimizer", "lr_scheduler"))
+        if schedule and not optimizer:
+            raise InputError(
+                "--lr_scheduler is for an --optimizer: give one, such as --optimizer=AdamW --optimizer.lr=2e-5"
+            )
+        model, defaults = self._get(self.config, "model"), self._parser(self.subcommand).get_defaults()["model"]
+        for name in ("learning_rate", "head_learning_rate", "weight_decay", "warmup_ratio") if optimizer else ():
+            if model[name] != defaults[name]:
+                rank_zero_info(f"--model.{name}={model[name]} has no effect beside --optimizer")
 
     def _set_seed(self) -> None:
         seed = self._get(self.config, "seed_everything")
@@ -316,11 +360,11 @@ class TokenClassificationCLI(LightningCLI):
             return
         checkpoint = read_checkpoint(path)
         recorded = checkpoint.get("datamodule_hyper_parameters", {})
-        of_the_hub = checkpoint.get(TokenClassificationDataModule.__qualname__, {}).get("dataset_commit") is not None
+        of_the_hub = data_state(checkpoint).get("dataset_commit") is not None
         names = ["train_file", "validation_file", "test_file", *([] if of_the_hub else ["dataset_name"])]
         for name in names:
             value = data[name]
-            if value is not None and value == recorded.get(name) and not Path(packaged(value)).exists():
+            if value is not None and value == recorded.get(name) and not all(path.exists() for path in paths_of(value)):
                 raise InputError(
                     f"{value}: no such file here; {path} records it, for a run that was started in a folder where it "
                     f"is: give --data.{name}, or start there"
@@ -328,8 +372,6 @@ class TokenClassificationCLI(LightningCLI):
 
     def _check_before_anything_is_written(self) -> None:
         """What is wrong with the data or does not fit the model is said before the run has a folder."""
-        if self.subcommand == "predict":
-            self.datamodule.predict_dataloader()
         if self.subcommand in _SPLITS:
             batches = len(self.datamodule.loader(_SPLITS[self.subcommand][0]))
             if self.subcommand == "fit":
@@ -352,7 +394,7 @@ class TokenClassificationCLI(LightningCLI):
     def _refuse_finished(self, path: str, checkpoint: dict[str, Any]) -> None:
         config = self._get(self.config_init, "trainer")
         step = checkpoint["global_step"]
-        epochs = checkpoint.get(TokenClassificationDataModule.__qualname__, {}).get("epoch", 0)
+        epochs = data_state(checkpoint).get("epoch", 0)
         if 0 <= (config.max_steps if config.max_steps is not None else -1) <= step:
             raise InputError(f"--ckpt_path={path}: the run has done its {step} steps; give more as --trainer.max_steps")
         if config.max_epochs is not None and 0 <= config.max_epochs <= epochs:
@@ -377,11 +419,10 @@ class TokenClassificationCLI(LightningCLI):
     def _give_folder(self, trainer: Trainer, *, own_log: bool) -> None:
         """Say where the run writes; last of all, when nothing can be refused any more.
 
-        `fit` has a new folder, and so has `predict` where its output has no other place; a test belongs to the run that
-        its checkpoint is of.
+        `fit` has a new folder; a test belongs to the run that its checkpoint is of.
         """
         config, ckpt_path = self._get(self.config_init, "trainer"), self._get(self.config, "ckpt_path")
         if self.save_config_callback is not None and not config.fast_dev_run:
-            trainer.start_run(config.default_root_dir or ".", log=own_log and self.subcommand == "fit")
+            trainer.start_run(config.default_root_dir or ".", log=own_log)
         elif self.subcommand in ("validate", "test") and ckpt_path is not None:
             trainer.run_dir = run_folder(Path(ckpt_path))

@@ -1,20 +1,21 @@
-"""Corpora: files or a Hub dataset, to a `DatasetDict` over one label list.
+"""Corpora: files, rows in memory or a Hub dataset, to a `DatasetDict` over one label list.
 
-Here the tags of the sources get their scheme, their labels and their ids. Where rows come from is for `sources`
-and `hub_dataset`; with them this is the only part that imports `datasets`. Knows nothing of tokenizers.
+Here rows become Arrow tables, and their tags get a scheme, labels and ids. How rows are read is for `readers`.
 """
 
 import logging
-from collections.abc import Iterable, Iterator
+import random
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from itertools import chain, islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from ner_lightning.cache import cached, content_key, no_progress_bars
 from ner_lightning.errors import InputError
 from ner_lightning.quickstart import packaged
-from ner_lightning.readers.hub import hub_tables
-from ner_lightning.sources import Source, cached, content_key, from_files, from_folder, from_table, no_progress_bars
+from ner_lightning.readers import ReadOptions, Row, Source, read, read_folder, read_hub, read_memory
 from ner_lightning.tags import (
     Scheme,
     TagError,
@@ -35,17 +36,19 @@ log = logging.getLogger(__name__)
 
 DEFAULT_TYPE = "ENTITY"  # where neither the tags nor the user name one
 
+Files = str | Path | Sequence[str | Path] | None
+
 
 @dataclass(frozen=True)
 class Corpus:
     """Sentences with their tags as ids.
 
     Args:
-        splits: those of train, validation and test that were given; columns `tokens`, `tags` (ids over `labels`) and
+        splits: Those of train, validation and test that were given; columns `tokens`, `tags` (ids over `labels`) and
             `document_id`.
-        labels: the names of the ids, IOB2 or plain.
-        scheme: the scheme in which the source spells its tags.
-        commit: the commit of the Hub dataset that was loaded; None for files.
+        labels: The names of the ids, IOB2 or plain.
+        scheme: The scheme in which the source spells its tags; IOB2 for entities with character offsets.
+        commit: The commit of the Hub dataset that was loaded; None for files.
     """
 
     splits: "DatasetDict"
@@ -59,105 +62,224 @@ def load_corpus(
     dataset_name: str | None = None,
     dataset_config_name: str | None = None,
     dataset_revision: str | None = None,
-    train_file: str | Path | None = None,
-    validation_file: str | Path | None = None,
-    test_file: str | Path | None = None,
-    text_column_name: str | int | None = None,
-    label_column_name: str | int | None = None,
-    labels: list[str] | Literal["all"] | None = None,
+    train_file: Files = None,
+    validation_file: Files = None,
+    test_file: Files = None,
+    rows: "Mapping[str, Sequence[dict[str, Any]] | Dataset] | None" = None,
+    options: ReadOptions | None = None,
+    labels: Sequence[str] | Literal["all"] | None = None,
     scheme: Scheme | None = None,
-    entity_type: str | None = None,
+    validation_split: float | None = None,
+    seed: int = 0,
 ) -> Corpus:
-    """Load a corpus from files or, where none is given, from a folder or a Hub dataset.
+    """Load a corpus from files and rows or, where none are given, from a folder or a Hub dataset.
 
     Args:
-        dataset_name: id of a Hub dataset, or a folder: with train, validation and test files, a snapshot of a Hub
-            dataset, or what `save_to_disk` wrote.
-        dataset_config_name: configuration of the Hub dataset or of its snapshot.
-        dataset_revision: branch, tag or commit of the Hub dataset.
-        train_file: `.jsonl`, `.json`, `.parquet`, `.conllu`; any other suffix is CoNLL columns.
-        validation_file: the same for validation.
-        test_file: the same for test.
-        text_column_name: name of the column with the words (default: tokens), or its number in CoNLL files
-            (default: 0; in `.conllu` 1).
-        label_column_name: name of the column with the tags (default: ner_tags, else tags or labels), or its
-            number in CoNLL files (default: -1; in `.conllu` 3).
-        labels: the label list, used as given; needed where the tags are numbers (names in the order of the
+        dataset_name: Id of a Hub dataset, or a folder, see `readers.read_folder`.
+        dataset_config_name: Configuration of the Hub dataset or of its snapshot.
+        dataset_revision: Branch, tag or commit of the Hub dataset.
+        train_file: A file, or several, of any format that `readers.read` knows.
+        validation_file: The same for validation.
+        test_file: The same for test.
+        rows: Rows in memory, by split.
+        options: How all of these are read.
+        labels: The label list, used as given; needed where the tags are numbers (names in the order of the
             numbers) and where there is no train split. `all` takes the labels of all splits (default: those of
             train).
-        scheme: the scheme of the tags (default: found from the tags).
-        entity_type: the type of all entities where the tags name none: `O`, `B`, `I` (default: ENTITY).
+        scheme: The scheme of the tags (default: found from the tags).
+        validation_split: Share of the train split that becomes the validation split where there is none: whole
+            documents, or sentences where there are no documents.
+        seed: Decides which ones.
 
     Raises:
-        InputError: a source, a column, a row, a tag or a label cannot be used; says which and where.
+        InputError: A source, a column, a row, a tag or a label cannot be used; says which and where.
     """
     from datasets import DatasetDict
 
-    if labels is not None and labels != "all" and len(set(labels)) != len(labels):
-        raise InputError(f"labels: expected each label once, found {labels} (--data.labels)")
-    names = None if labels == "all" else labels
-    given = {"train": train_file, "validation": validation_file, "test": test_file}
-    files = {split: Path(packaged(str(path))) for split, path in given.items() if path is not None}
-    columns, commit = (text_column_name, label_column_name), None
-    if files:
-        sources = {split: from_files([path], *columns, names) for split, path in files.items()}
-    elif dataset_name is not None and (folder := Path(packaged(dataset_name))).is_dir():
-        sources = from_folder(folder, dataset_config_name, *columns, names)
-    elif dataset_name is not None:
-        tables, commit = hub_tables(dataset_name, dataset_config_name, dataset_revision)
-        sources = {split: from_table(table, *columns, names) for split, table in tables.items()}
-    else:
-        raise InputError(
-            "no data: give --data.dataset_name, or --data.train_file and its siblings; to predict, --data.labels"
-        )
+    names = None if labels is None or labels == "all" else list(labels)
+    if names is not None and len(set(names)) != len(names):
+        raise InputError(f"labels: expected each label once, found {names} (--data.labels)")
+    options = replace(options or ReadOptions(), labels=None if names is None else tuple(names))
+    files = {"train": paths_of(train_file), "validation": paths_of(validation_file), "test": paths_of(test_file)}
+    commit = None
+    sources = {split: [read(path, options=options) for path in paths] for split, paths in files.items() if paths}
+    for split, given in (rows or {}).items():
+        sources[split] = [read_memory(given, name=f"{split} rows", options=options)]
+    if not sources and dataset_name is not None:
+        if (folder := paths_of(dataset_name)[0]).is_dir():
+            found = read_folder(folder, config=dataset_config_name, options=options)
+        else:
+            found, commit = read_hub(
+                dataset_name, config=dataset_config_name, revision=dataset_revision, options=options
+            )
+        sources = {split: [source] for split, source in found.items()}
+    if not sources:
+        raise InputError("no data: give --data.dataset_name, or --data.train_file and its siblings")
     if labels is None and "train" not in sources:
         raise InputError("no label list: give the train split (--data.train_file) or --data.labels")
-    decisive = "train" if "train" in sources else next(iter(sources))
-    spelling = _spelling(sources[decisive], scheme, entity_type)
-    sources = {split: replace(source, spelling=spelling) for split, source in sources.items()}
-    scheme = _scheme(sources[decisive], scheme, None if "train" in sources else names)
-    listed = _labels(sources.values() if labels == "all" else [sources[decisive]], names, scheme)
+    parts = {split: _part(sources[split]) for split in files if split in sources}
+    decisive = "train" if "train" in parts else next(iter(parts))
+    spelling = _spelling(parts[decisive], scheme, options.entity_type)
+    parts = {split: replace(part, spelling=spelling) for split, part in parts.items()}
+    scheme = _scheme(parts[decisive], scheme, None if "train" in parts else names)
+    listed = _labels(parts.values() if labels == "all" else [parts[decisive]], names, scheme)
+    if validation_split is not None:
+        parts = _with_validation(parts, validation_split, seed)
     splits = DatasetDict()
-    for split, source in sources.items():
-        splits[split] = _with_ids(split, source, listed, scheme, all_would_help=labels is None)
+    for split, part in parts.items():
+        splits[split] = _with_ids(split, part, listed, scheme, all_would_help=labels is None)
     return Corpus(splits=splits, labels=listed, scheme=scheme, commit=commit)
 
 
-def _spelling(source: Source, scheme: Scheme | None, entity_type: str | None) -> dict[str, str]:
+def paths_of(files: Files) -> list[Path]:
+    """List the paths that an option names; `~` is the home of the user, and the sample is in the package.
+
+    Args:
+        files: A path, several, or None.
+    """
+    given = [files] if isinstance(files, str | Path) else files or []
+    return [Path(packaged(str(path))).expanduser() for path in given]
+
+
+@dataclass(frozen=True)
+class _Part:
+    """A split before its tags are ids.
+
+    Args:
+        sources: Where its rows come from, one after another.
+        rows: `tokens`, `tags` as the sources spell them (None where a row has none), `document_id`, and `offsets`:
+            whether the tags were made of character offsets.
+        key: Stands for the rows.
+        kept: Which rows belong to the split.
+        spelling: What is read in place of a tag.
+    """
+
+    sources: list[Source]
+    rows: "Dataset"
+    key: str
+    kept: list[int] | None
+    spelling: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def name(self) -> str:
+        """What an error calls it."""
+        return self.sources[0].name
+
+    def place(self, row: int, word: int = 0) -> str:
+        """Where a word stands; reads the sources again."""
+        return next(islice(chain.from_iterable(self.sources), row, None)).place_of(word)
+
+    def has_tags(self) -> bool:
+        """Whether tags were read, beside or instead of offsets."""
+        return False in self.rows.unique("offsets")
+
+
+def _part(sources: list[Source]) -> _Part:
+    key = content_key(*(source.key for source in sources))
+    rows = cached(key, _writer(lambda: _records(sources)))
+    kept = None
+    if missing := rows.data.column("tags").null_count:
+        kept = [index for index, tags in enumerate(rows["tags"][:]) if tags is not None]
+        part = _Part(sources, rows, key, kept)
+        first = next(index for index, row in enumerate([*kept, len(rows)]) if index != row)
+        log.warning(
+            "%s: %d of %d rows have no annotation and are left out, the first is %s",
+            part.name,
+            missing,
+            len(rows),
+            part.place(first),
+        )
+    return _Part(sources, rows, key, kept)
+
+
+def _records(sources: list[Source]) -> Iterator[dict[str, Any]]:
+    documents: dict[Any, int] = {}
+    one, index, annotated = len(sources) == 1, 0, False
+    for number, source in enumerate(sources):
+        for row in source:
+            if row.tags is None and row.spans is None:
+                raise _untagged(row, source)
+            annotated = annotated or row.tags is not None
+            document = row.document
+            if document is None and one:
+                document = index
+            elif not (one and isinstance(document, int)):
+                name = ("row", index) if document is None else ("document", str(document))
+                document = documents.setdefault((number, name), len(documents))
+            yield {"tokens": row.words, "tags": row.tags, "document_id": document, "offsets": row.spans is not None}
+            index += 1
+    if not annotated:
+        raise _untagged(next(iter(sources[0])), sources[0])
+
+
+def _untagged(row: Row, source: Source) -> InputError:
+    by = "" if source.options.annotator is None else f" by {source.options.annotator} (--data.annotator)"
+    return InputError(
+        f"{row.place}: expected tags or entities, found none{by} in what was read as {source.format}; "
+        "--data.label_column_name tells where they are, --data.format what the file is"
+    )
+
+
+def _writer(records: Callable[[], Iterator[dict[str, Any]]]) -> Callable[[Path], None]:
+    import pyarrow
+    from datasets import Features, List, Value
+
+    strings = List(Value("string"))
+    schema = Features(
+        {"tokens": strings, "tags": strings, "document_id": Value("int64"), "offsets": Value("bool")}
+    ).arrow_schema
+
+    def write(path: Path) -> None:
+        remaining = records()
+        with pyarrow.OSFile(str(path), "wb") as file, pyarrow.ipc.new_stream(file, schema) as writer:
+            while batch := list(islice(remaining, 1000)):
+                writer.write_batch(pyarrow.RecordBatch.from_pylist(batch, schema=schema))
+
+    return write
+
+
+def _spelling(part: _Part, scheme: Scheme | None, entity_type: str | None) -> dict[str, str]:
     """What is read in place of the tags `B` and `I`, where these alone stand beside `O`."""
     if scheme == "plain":
         if entity_type is not None:
             raise InputError(f"--data.entity_type={entity_type}: --data.scheme=plain has no entities; leave one out")
         return {}
-    tags = _distinct(source)
+    tags = _distinct(part, offsets=False)
     if lacks_types(tags):
         if entity_type is None:
             log.warning(
                 "%s: the tags %s name no type, %s is taken for all entities (--data.entity_type gives another name)",
-                source.name,
+                part.name,
                 ", ".join(sorted(tags)),
                 DEFAULT_TYPE,
             )
         return with_type(entity_type or DEFAULT_TYPE)
     if entity_type is not None and tags - {"O"}:
         raise InputError(
-            f"{source.name}: --data.entity_type={entity_type} is for entities whose tags are O, B and I alone, found "
+            f"{part.name}: --data.entity_type={entity_type} is for entities whose tags are O, B and I alone, found "
             f"tags such as {min(tags - {'O'})}; leave it out"
         )
     return {}
 
 
-def _scheme(source: Source, scheme: Scheme | None, labels: list[str] | None) -> Scheme:
+def _scheme(part: _Part, scheme: Scheme | None, labels: list[str] | None) -> Scheme:
+    has_tags = part.has_tags()
+    if scheme not in (None, "IOB2") and not has_tags:
+        raise InputError(
+            f"{part.name}: --data.scheme={scheme} is for tags, found entities with character offsets; leave it out"
+        )
     if scheme == "plain":
         return scheme
-    with _naming_the_place(source):
+    with _naming_the_place(part):
         if scheme is not None:
-            refuse_malformed(_distinct(source))
+            refuse_malformed(_distinct(part, offsets=False))
             return scheme
-        if labels is None and _distinct(source) <= {"O"}:
-            raise InputError(f"{source.name}: every tag is O; expected entities or labels (--data.label_column_name)")
+        if labels is None and _distinct(part, offsets=False) | _distinct(part, offsets=True) <= {"O"}:
+            raise InputError(f"{part.name}: every tag is O; expected entities or labels (--data.label_column_name)")
+        if not has_tags:
+            return "IOB2"
         try:
-            scheme, slips = detect_scheme(_sentences(source))
+            scheme, slips = detect_scheme(_sentences(part, offsets=False))
         except UndecidedError:
             if labels is None:
                 raise
@@ -167,7 +289,7 @@ def _scheme(source: Source, scheme: Scheme | None, labels: list[str] | None) -> 
         log.warning(
             "%s: tag %r opens an entity, where %s has %s-; %d of %d do so, this is the first; they are read as "
             "conlleval does",
-            source.place(*slips.place),
+            part.place(*slips.place),
             slips.tag,
             scheme,
             "B" if scheme == "IOB2" else "I",
@@ -177,49 +299,98 @@ def _scheme(source: Source, scheme: Scheme | None, labels: list[str] | None) -> 
     return scheme
 
 
-def _labels(sources: Iterable[Source], labels: list[str] | None, scheme: Scheme) -> list[str]:
+def _labels(parts: Iterable[_Part], labels: list[str] | None, scheme: Scheme) -> list[str]:
     """Labels given stand as they are, unless they spell another scheme: the ids of a corpus are IOB2 or plain."""
     if labels is not None and (scheme == "plain" or is_entity_scheme(labels)):
         return labels
     found: set[str] = set()
-    for source in sources:
-        names = labels or source.declared or sorted(_distinct(source))
-        with _naming_the_place(source):
-            found.update(label for name in names for label in to_iob2([source.spelling.get(name, name)], scheme=scheme))
+    for part in parts:
+        declared = [source.declared for source in part.sources]
+        if labels is not None:
+            names = set(labels)
+        elif part.has_tags() and None not in declared:
+            names = {name for one in declared for name in one or ()}
+        else:
+            names = _distinct(part, offsets=False)
+        with _naming_the_place(part):
+            for name in sorted(names):
+                found.update(to_iob2([part.spelling.get(name, name)], scheme=scheme))
+        if labels is None:
+            found.update(_distinct(part, offsets=True))
     return label_list(found)
 
 
-def _with_ids(split: str, source: Source, labels: list[str], scheme: Scheme, *, all_would_help: bool) -> "Dataset":
+def _with_validation(parts: dict[str, _Part], share: float, seed: int) -> dict[str, _Part]:
+    """Part the train split into train and validation, at the borders of documents where there are several."""
+    if "validation" in parts:
+        log.warning(
+            "--data.validation_split=%s is not used, as there is a validation split: %s",
+            share,
+            parts["validation"].name,
+        )
+        return parts
+    if "train" not in parts:
+        raise InputError(f"--data.validation_split={share} is a share of the train split, and there is none")
+    train = parts["train"]
+    kept = range(len(train.rows)) if train.kept is None else train.kept
+    groups: dict[int, list[int]] = {}
+    documents = train.rows["document_id"][:]
+    for row in kept:
+        groups.setdefault(documents[row], []).append(row)
+    if len(groups) == 1:
+        groups = {row: [row] for row in kept}
+    if len(groups) == 1:
+        raise InputError(f"{train.name}: --data.validation_split={share} needs two rows or more, found one")
+    order = list(groups)
+    random.Random(seed).shuffle(order)
+    chosen: set[int] = set()
+    for document in order[:-1]:  # one is left to train on
+        chosen.update(groups[document])
+        if len(chosen) >= share * len(kept):
+            break
+    split = {
+        "train": replace(train, kept=[row for row in kept if row not in chosen]),
+        "validation": replace(train, kept=sorted(chosen)),
+    }
+    return {**split, **{name: part for name, part in parts.items() if name != "train"}}
+
+
+def _with_ids(split: str, part: _Part, labels: list[str], scheme: Scheme, *, all_would_help: bool) -> "Dataset":
     from datasets import ClassLabel, Features, List
 
     ids = {label: index for index, label in enumerate(labels)}
 
-    def convert(batch: dict[str, list[Any]], rows: list[int]) -> dict[str, list[list[int]]]:
-        return {"tags": [to_ids(row, _spelled(source, tags)) for row, tags in zip(rows, batch["tags"], strict=True)]}
+    def convert(batch: dict[str, list[Any]], places: list[int]) -> dict[str, list[list[int]]]:
+        rows = places if part.kept is None else [part.kept[place] for place in places]
+        columns = zip(rows, batch["tags"], batch["offsets"], strict=True)
+        return {"tags": [to_ids(row, _spelled(part, tags), offsets) for row, tags, offsets in columns]}
 
-    def to_ids(row: int, tags: list[str]) -> list[int]:
+    def to_ids(row: int, tags: list[str], offsets: bool) -> list[int]:
         try:
-            converted = to_iob2(tags, scheme=scheme)
+            converted = tags if offsets else to_iob2(tags, scheme=scheme)
         except TagError as error:
-            raise InputError(f"{source.place(row, tags.index(error.tag))}: {error}") from error
+            raise InputError(f"{part.place(row, tags.index(error.tag))}: {error}") from error
         for word, label in enumerate(converted):
             if label not in ids:
                 more = ": --data.labels=all takes it from all splits" if all_would_help else ""
                 raise InputError(
-                    f"{source.place(row, word)}: label {label} of the {split} split is not in the label list "
+                    f"{part.place(row, word)}: label {label} of the {split} split is not in the label list "
                     f"{', '.join(labels)}; the list comes from the train split, --data.labels or the checkpoint{more}"
                 )
         return [ids[label] for label in converted]
 
-    key = content_key(source.key, source.spelling, labels, scheme)
+    key = content_key(part.key, part.kept, part.spelling, labels, scheme)
 
     def write(path: Path) -> None:
+        rows = part.rows if part.kept is None else part.rows.select(part.kept)
+        columns = {name: feature for name, feature in rows.features.items() if name != "offsets"}
         with no_progress_bars():
-            source.rows.map(
+            rows.map(
                 convert,
                 batched=True,
                 with_indices=True,
-                features=Features({**source.rows.features, "tags": List(ClassLabel(names=labels))}),
+                remove_columns=["offsets"],
+                features=Features({**columns, "tags": List(ClassLabel(names=labels))}),
                 cache_file_name=str(path),
                 new_fingerprint=key,
             )
@@ -227,26 +398,28 @@ def _with_ids(split: str, source: Source, labels: list[str], scheme: Scheme, *, 
     return cached(key, write)
 
 
-def _sentences(source: Source) -> Iterator[list[str]]:
-    for table in source.rows.select_columns("tags").with_format("arrow").iter(1000):
-        for tags in table["tags"].to_pylist():
-            yield _spelled(source, tags)
+def _sentences(part: _Part, *, offsets: bool) -> Iterator[list[str]]:
+    """The tags of each row; none of a row whose tags were made otherwise, or that is not annotated."""
+    for table in part.rows.select_columns(["tags", "offsets"]).with_format("arrow").iter(1000):
+        for tags, made in zip(table["tags"].to_pylist(), table["offsets"].to_pylist(), strict=True):
+            yield _spelled(part, tags) if tags is not None and made == offsets else []
 
 
-def _spelled(source: Source, tags: list[str]) -> list[str]:
-    return [source.spelling.get(tag, tag) for tag in tags] if source.spelling else tags
+def _spelled(part: _Part, tags: list[str]) -> list[str]:
+    return [part.spelling.get(tag, tag) for tag in tags] if part.spelling else tags
 
 
-def _distinct(source: Source) -> set[str]:
-    return {tag for tags in _sentences(source) for tag in tags}
+def _distinct(part: _Part, *, offsets: bool) -> set[str]:
+    return {tag for tags in _sentences(part, offsets=offsets) for tag in tags}
 
 
 @contextmanager
-def _naming_the_place(source: Source) -> Iterator[None]:
+def _naming_the_place(part: _Part) -> Iterator[None]:
     """Put before an error where the tag stands; the source itself where no single word is to blame or has it."""
     try:
         yield
     except TagError as error:
-        places = ((row, tags.index(error.tag)) for row, tags in enumerate(_sentences(source)) if error.tag in tags)
+        sentences = enumerate(_sentences(part, offsets=False))
+        places = ((row, tags.index(error.tag)) for row, tags in sentences if error.tag in tags)
         place = error.place or next(places, None)
-        raise InputError(f"{source.name if place is None else source.place(*place)}: {error}") from error
+        raise InputError(f"{part.name if place is None else part.place(*place)}: {error}") from error

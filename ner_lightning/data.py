@@ -7,25 +7,25 @@ knows nothing of the model that is trained: `labels` is all that one needs of it
 import os
 import sys
 from collections import Counter
+from collections.abc import Sequence
 from contextlib import nullcontext
 from functools import cached_property
 from itertools import accumulate
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, Self
 
 import torch
 from lightning.pytorch import LightningDataModule, Trainer
-from torch.utils.data import DataLoader, DistributedSampler
+from torch.utils.data import DataLoader
 
-from ner_lightning.chunks import ChunkCollator
-from ner_lightning.corpus import Corpus, load_corpus
+from ner_lightning.cache import cached, content_key, no_progress_bars
+from ner_lightning.corpus import Corpus, load_corpus, paths_of
 from ner_lightning.encoding import Collator, Encoder
 from ner_lightning.errors import InputError
-from ner_lightning.predict_file import PredictFile, PredictFormat
 from ner_lightning.pretrained import load_config, load_tokenizer, window_length
-from ner_lightning.quickstart import packaged
+from ner_lightning.readers import ReadOptions, read_label_names
+from ner_lightning.readers.row import Format
 from ner_lightning.sampling import LengthBatchSampler
-from ner_lightning.sources import cached, content_key, no_progress_bars
 from ner_lightning.tags import Scheme
 
 if TYPE_CHECKING:
@@ -45,23 +45,34 @@ class TokenClassificationDataModule(LightningDataModule):
             train, validation and test files, a snapshot of a Hub dataset, or what `save_to_disk` wrote.
         dataset_config_name: Configuration of the Hub dataset or of its snapshot, where it has several.
         dataset_revision: Branch, tag or commit of the Hub dataset; the commit that is loaded is recorded.
-        train_file: Training data: CoNLL columns, CoNLL-U (`.conllu`), JSON lines (`.jsonl`) or parquet. Any file
-            given here replaces `dataset_name`.
+        train_file: Training data, one file or several, `~` included: CoNLL columns, CoNLL-U, JSON with words and tags
+            or with text and entities (also of Label Studio), CSV or TSV with a header, parquet, or a folder of brat.
+            Any file given here replaces `dataset_name`.
         validation_file: Validation data, like `train_file`.
         test_file: Test data, like `train_file`.
-        predict_file: What `predict` labels: a file, or `-` for standard input. CoNLL columns need no labels and keep
-            those that they have.
-        predict_format: What is in `predict_file`: `conll` columns, `text` (a sentence or paragraph a line), `jsonl`
-            (objects with `tokens` or `text`); by default `jsonl` for `.jsonl` and `.json`, `text` for `.txt` and
-            standard input, and `conll` for all else.
-        text_column_name: Column of the words: its number in CoNLL files (first: 0), its name elsewhere (`tokens`, in
-            JSON to predict also `text`).
-        label_column_name: Column of the labels: its number in CoNLL files (last: -1), its name elsewhere (`ner_tags`).
-        labels: Label names in the order of their ids; by default those of the training data, `O` first, then by
-            type, `B-` before `I-`. `all` takes those of validation and test, too.
+        validation_split: Share of the training data that becomes the validation split, such as 0.1, where no
+            validation data is given: whole documents, or sentences where there are no documents; `seed` decides which.
+        format: What is in the files; by default their suffix and their first lines tell.
+        text_column_name: Column or field of the words or the text: its number in CoNLL files (first: 0), its name
+            elsewhere (`tokens`, `text`, in tables with one word a row `word` or `token`).
+        label_column_name: Column or field of the tags or entities: its number in CoNLL files (last: -1), its name
+            elsewhere (`ner_tags`, `tags`, `labels`; `entities`, `spans`, `label`).
+        sentence_column_name: In tables with one word a row, the column that tells sentences apart (`sentence_id`).
+        comment_prefix: In CoNLL files, lines that begin with it are comments; by default there are none.
+        span_alignment: Of an entity with character offsets whose border lies inside a word: `strict` refuses it,
+            `expand` widens it to the whole word.
+        overlapping: Of entities that share a word: `refuse` them, or keep the `longest`.
+        split_at: Where a text is parted into words: at white space, punctuation marks and Chinese characters
+            (`punctuation`), or at white space alone (`spaces`).
+        annotator: Whose annotations are read from Label Studio: an id or e-mail address; by default the first ones of
+            each text that were not cancelled.
+        labels: Label names in the order of their ids, or a file of them (`label.json`, or one a line); by default those
+            of the training data, `O` first, then by type, `B-` before `I-`. `all` takes those of validation and test,
+            too.
         scheme: How the tags mark entities; found in the training data where possible. `plain` for words that carry
             labels and no entities (POS). Whatever the source has, IOB2 is what is learnt.
-        entity_type: Type of all entities, for tags that name none: `O`, `B`, `I`; by default `ENTITY`.
+        entity_type: Type of all entities, for tags that name none (`O`, `B`, `I`; by default `ENTITY`), and for
+            entities with offsets that name none.
         model_name_or_path: Hub id or folder of the model, whose tokenizer is used.
         model_revision: Branch, tag or commit of the model.
         trust_remote_code: Run the code that comes with the model, where it needs it.
@@ -71,7 +82,7 @@ class TokenClassificationDataModule(LightningDataModule):
             not only on the first. Scores read the first one in both cases; `transformers.pipeline` reads all of them,
             and with `simple` finds pieces of entities where the others were not trained.
         batch_size: Windows in a training batch, per device.
-        eval_batch_size: Windows in a batch of validation, test and prediction, per device.
+        eval_batch_size: Windows in a batch of validation and test, per device.
         num_workers: Processes that load batches beside the main one.
         pin_memory: Load batches into pinned memory; by default where there is a GPU.
         seed: Decides, with the epoch, the order of the training batches; by default the one of `--seed_everything`.
@@ -86,14 +97,20 @@ class TokenClassificationDataModule(LightningDataModule):
         dataset_name: str | None = None,
         dataset_config_name: str | None = None,
         dataset_revision: str | None = None,
-        train_file: str | None = None,
-        validation_file: str | None = None,
-        test_file: str | None = None,
-        predict_file: str | None = None,
-        predict_format: PredictFormat | None = None,
+        train_file: list[str] | str | None = None,
+        validation_file: list[str] | str | None = None,
+        test_file: list[str] | str | None = None,
+        validation_split: float | None = None,
+        format: Format | None = None,
         text_column_name: int | str | None = None,
         label_column_name: int | str | None = None,
-        labels: list[str] | Literal["all"] | None = None,
+        sentence_column_name: str | None = None,
+        comment_prefix: str = "",  # not None, as which `#` alone would be read
+        span_alignment: Literal["strict", "expand"] = "strict",
+        overlapping: Literal["refuse", "longest"] = "refuse",
+        split_at: Literal["punctuation", "spaces"] = "punctuation",
+        annotator: int | str | None = None,
+        labels: list[str] | str | None = None,
         scheme: Scheme | None = None,
         entity_type: str | None = None,
         model_name_or_path: str = "bert-base-cased",
@@ -113,19 +130,31 @@ class TokenClassificationDataModule(LightningDataModule):
                 raise InputError(f"--data.{option}={value}: a batch holds at least one window")
         if num_workers < 0:
             raise InputError(f"--data.num_workers={num_workers}: give 0 or more processes")
-        self._given_labels = labels
+        if validation_split is not None and not 0 < validation_split < 1:
+            raise InputError(f"--data.validation_split={validation_split}: give a share between 0 and 1, such as 0.1")
+        self._labels = labels
+        self._rows: dict[str, Sequence[dict[str, Any]] | Dataset] = {}
         self.dataset_name = dataset_name
         self.dataset_config_name = dataset_config_name
         self.dataset_revision = dataset_revision
         self.train_file = train_file
         self.validation_file = validation_file
         self.test_file = test_file
-        self.predict_file = predict_file
-        self.predict_format = predict_format
+        self.validation_split = validation_split
         self.text_column_name = text_column_name
-        self.label_column_name = label_column_name
+        self.read_options = ReadOptions(
+            format=format,
+            text_column_name=text_column_name,
+            label_column_name=label_column_name,
+            sentence_column_name=sentence_column_name,
+            comment_prefix=comment_prefix,
+            span_alignment=span_alignment,
+            overlapping=overlapping,
+            split_at=split_at,
+            annotator=annotator,
+            entity_type=entity_type,
+        )
         self.scheme = scheme
-        self.entity_type = entity_type
         self.model_name_or_path = str(model_name_or_path)
         self.model_revision = model_revision
         self.trust_remote_code = trust_remote_code
@@ -139,16 +168,46 @@ class TokenClassificationDataModule(LightningDataModule):
         # the labels are recorded by the model, and Lightning wants one value a name; trust is not recorded at all
         self.save_hyperparameters(ignore=["labels", "trust_remote_code"])
         # a checkpoint with a Path in it would not load
-        self.hparams.update({name: str(value) for name, value in self.hparams.items() if isinstance(value, Path)})
+        self.hparams.update({name: _recorded(value) for name, value in self.hparams.items()})
         self._epoch = 0  # of the checkpoint that a run goes on from
         self._encoded: dict[str, tuple[Dataset, int]] = {}
 
+    @classmethod
+    def from_rows(
+        cls,
+        *,
+        train: "Sequence[dict[str, Any]] | Dataset | None" = None,
+        validation: "Sequence[dict[str, Any]] | Dataset | None" = None,
+        test: "Sequence[dict[str, Any]] | Dataset | None" = None,
+        **options: Any,
+    ) -> Self:
+        """Make a datamodule of rows in memory, as notebooks have them.
+
+        Args:
+            train: Dicts like the objects of a JSON file: `tokens` and `ner_tags`, or `text` and `entities`; or a
+                `datasets.Dataset` with such columns.
+            validation: The same for validation.
+            test: The same for test.
+            options: Those of the class; a file for a split that is not given here is read, too.
+        """
+        data = cls(**options)
+        given = {"train": train, "validation": validation, "test": test}
+        data._rows = {split: rows for split, rows in given.items() if rows is not None}
+        return data
+
     @property
     def labels(self) -> list[str]:
-        """Label names in the order of their ids; reads the corpus at the first call, where there is one."""
-        if self._given_labels not in (None, "all") and self._files() is None:
-            return list(self._given_labels)
+        """Label names in the order of their ids; reads the corpus at the first call."""
         return self.corpus.labels
+
+    @cached_property
+    def _given_labels(self) -> list[str] | Literal["all"] | None:
+        """The labels that were given, read where they stand in a file."""
+        if self._labels == "all":
+            return "all"
+        if isinstance(self._labels, str):
+            return list(read_label_names(paths_of(self._labels)[0]))
+        return self._labels
 
     @cached_property
     def corpus(self) -> Corpus:
@@ -160,24 +219,12 @@ class TokenClassificationDataModule(LightningDataModule):
             train_file=self.train_file,
             validation_file=self.validation_file,
             test_file=self.test_file,
-            text_column_name=self.text_column_name,
-            label_column_name=self.label_column_name,
+            rows=self._rows,
+            options=self.read_options,
             labels=self._given_labels,
             scheme=self.scheme,
-            entity_type=self.entity_type,
-        )
-
-    @cached_property
-    def predict_chunks(self) -> PredictFile:
-        """The chunks of `predict_file`; the first call reads it once and says what is wrong with it.
-
-        Raises:
-            InputError: There is no such file, or something in it is not well formed.
-        """
-        if self.predict_file is None:
-            raise InputError("there is no predict split: give --data.predict_file")
-        return PredictFile(
-            packaged(self.predict_file), format=self.predict_format, text_column_name=self.text_column_name
+            validation_split=self.validation_split,
+            seed=self._seed(),
         )
 
     @cached_property
@@ -198,15 +245,14 @@ class TokenClassificationDataModule(LightningDataModule):
 
         Asking for `labels`, as the command line does to make the model, has read the corpus before.
         """
-        if self._files() is not None:  # else there is a file to predict alone
-            for split in self.corpus.splits:
-                self._encode(split)
+        for split in self.corpus.splits:
+            self._encode(split)
 
     def setup(self, stage: str | None = None) -> None:
         """Open the windows, in each process.
 
         Args:
-            stage: `fit`, `validate`, `test` or `predict`, as Lightning says; all splits that there are are opened.
+            stage: Not used: all splits that there are are opened.
         """
         self.prepare_data()
 
@@ -222,32 +268,6 @@ class TokenClassificationDataModule(LightningDataModule):
     def test_dataloader(self) -> DataLoader[Any]:
         """Batches of the test split, longest first."""
         return self.loader("test")
-
-    def predict_dataloader(self) -> DataLoader[Any]:
-        """Chunks of the file to predict, in its order, each with its windows as a list of batches.
-
-        With several processes each has its part of the chunks, and where they do not divide evenly some have the first
-        ones a second time.
-        """
-        if self.num_workers:  # else each worker prints that it was forked from a process with a tokenizer
-            os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-        trainer, chunks = self.trainer, self.predict_chunks
-        return DataLoader(
-            chunks,  # type: ignore[arg-type] # a sequence, though no Dataset
-            # of this class, since Lightning leaves it alone, see LengthBatchSampler
-            sampler=DistributedSampler(
-                chunks,  # type: ignore[arg-type]
-                num_replicas=trainer.world_size if trainer else 1,
-                rank=trainer.global_rank if trainer else 0,
-                shuffle=False,
-            ),
-            batch_size=None,
-            num_workers=self.num_workers,
-            pin_memory=self.pin_memory,
-            collate_fn=ChunkCollator(  # type: ignore[arg-type] # takes a chunk, not a list of rows
-                self.encoder, batch_size=self.eval_batch_size, multiple=_multiple()
-            ),
-        )
 
     def loader(self, split: Split, *, shuffle: bool = False) -> DataLoader[Any]:
         """Padded batches of a split, as `encoding.Collator` makes them.
@@ -353,9 +373,11 @@ class TokenClassificationDataModule(LightningDataModule):
         }
 
     def _files(self) -> str | None:
-        """What a corpus can be read from; None where there is a file to predict alone."""
-        files = [self.train_file, self.validation_file, self.test_file]
-        return ", ".join(str(file) for file in files if file is not None) or self.dataset_name
+        """What the corpus is read from."""
+        files = [
+            str(path) for given in (self.train_file, self.validation_file, self.test_file) for path in paths_of(given)
+        ]
+        return ", ".join([*files, *(f"{split} rows in memory" for split in self._rows)]) or self.dataset_name
 
     def _seed(self) -> int:
         # --seed_everything leaves its number there, for Lightning's own samplers too
@@ -394,6 +416,12 @@ class TokenClassificationDataModule(LightningDataModule):
         windows = cached(key, write)
         self._encoded[split] = (windows, first_words[-1])
         return self._encoded[split]
+
+
+def _recorded(value: Any) -> Any:
+    if isinstance(value, list | tuple):
+        return [str(item) for item in value]
+    return str(value) if isinstance(value, Path) else value
 
 
 def _multiple() -> int:

@@ -19,10 +19,9 @@ import torch
 from ner_lightning import tags
 from ner_lightning.errors import InputError
 from ner_lightning.pretrained import as_in_text, needs_spaces
-from ner_lightning.words import Span, find_words
 
 if TYPE_CHECKING:
-    from transformers import BatchEncoding, PreTrainedTokenizerFast
+    from transformers import PreTrainedTokenizerFast
 
 log = logging.getLogger(__name__)
 
@@ -113,52 +112,16 @@ class Encoder:
             Columns of one row a window: `input_ids`; `labels`, -100 where there is no loss; `word_index`, the
             position of the word in the split, -1 where none is scored; `sentence_index`; `length` in sub-words.
         """
-        columns = _no_windows()
+        columns: Columns = {"input_ids": [], "labels": [], "word_index": [], "sentence_index": [], "length": []}
         for number, pieces in enumerate(self._split(sentences)):
             gold = tag_ids[number] if tag_ids is not None else None
-            words = range(first_word, first_word + len(pieces))
-            self._append_windows(columns, pieces, gold, words, first_sentence + number)
+            for window in cut([len(p) for p in pieces], self._capacity):
+                row = self._encode_window(pieces, gold, first_word, window)
+                row["sentence_index"] = first_sentence + number
+                for name, values in columns.items():
+                    values.append(row[name])  # type: ignore[arg-type]
             first_word += len(pieces)
         return columns
-
-    def encode_texts(self, texts: Sequence[str]) -> tuple[list[list[Span]], Columns]:
-        """Find the words of texts and encode them, all sub-words as `tokenizer(text)` gives them.
-
-        Args:
-            texts: Sentences or paragraphs; one without words gives no window.
-
-        Returns:
-            Where the words of each text stand in it, see `words.find_words`; columns as those of `encode`, where
-            `word_index` counts the words of all texts.
-        """
-        columns = _no_windows()
-        spans: list[list[Span]] = []
-        if not texts:  # the tokenizer refuses an empty batch
-            return spans, columns
-        encoded = self._tokenize(list(texts), return_offsets_mapping=True)
-        first_word = 0
-        for number, text in enumerate(texts):
-            ids = encoded["input_ids"][number]
-            # a space that is a sub-word of its own belongs to the word behind it, as in `encode`
-            owners = [i + (id == self._space_id) for i, id in enumerate(ids)] if self._spaces else None
-            found, word_of = find_words(
-                text, encoded["offset_mapping"][number], encoded.word_ids(number) if owners is None else owners
-            )
-            units: list[list[int]] = []  # words, and each sub-word between them
-            words: list[int] = []
-            for word, token in zip(word_of, ids, strict=True):
-                if word >= 0 and words and words[-1] == first_word + word:
-                    units[-1].append(token)
-                else:
-                    units.append([token])
-                    words.append(first_word + word if word >= 0 else -1)
-            if found:
-                names = ("" if word < 0 else text[slice(*found[word - first_word])] for word in words)
-                pieces = [self._fit(name, ids) for name, ids in zip(names, units, strict=True)]
-                self._append_windows(columns, pieces, None, words, number)
-            spans.append(found)
-            first_word += len(found)
-        return spans, columns
 
     def align(self, words: Sequence[str], tag_ids: Sequence[int]) -> list[Piece]:
         """One sentence as the model sees it, sub-word by sub-word, for a person to read.
@@ -170,7 +133,7 @@ class Encoder:
         aligned = []
         pieces = self._split([words])[0]
         for window in cut([len(p) for p in pieces], self._capacity):
-            row = self._encode_window(pieces, tag_ids, range(len(words)), window)
+            row = self._encode_window(pieces, tag_ids, 0, window)
             inside = [words[i] for i in range(window.start, window.end) for _ in pieces[i]]
             owner = [*[None] * len(self._prefix), *inside, *[None] * len(self._suffix)]
             tokens = self.tokenizer.convert_ids_to_tokens(row["input_ids"])
@@ -200,7 +163,14 @@ class Encoder:
         if not any(sentences):  # the tokenizer refuses a batch without a word
             return [[] for _ in sentences]
         lists = [as_in_text(words) if self._spaces else list(words) for words in sentences]
-        encoded = self._tokenize(lists, is_split_into_words=True)
+        encoded = self.tokenizer(
+            lists,
+            is_split_into_words=True,
+            add_special_tokens=False,
+            return_attention_mask=False,
+            return_token_type_ids=False,
+            verbose=False,  # no warning about long sentences: they are cut into windows
+        )
         split = []
         for number, words in enumerate(sentences):
             pieces: list[list[int]] = [[] for _ in words]
@@ -208,23 +178,6 @@ class Encoder:
                 pieces[word].append(token)
             split.append([self._fit(word, ids) for word, ids in zip(words, pieces, strict=True)])
         return split
-
-    def _tokenize(
-        self,
-        batch: list[str] | list[list[str]],
-        *,
-        is_split_into_words: bool = False,
-        return_offsets_mapping: bool = False,
-    ) -> BatchEncoding:
-        return self.tokenizer(
-            batch,
-            is_split_into_words=is_split_into_words,
-            return_offsets_mapping=return_offsets_mapping,
-            add_special_tokens=False,
-            return_attention_mask=False,
-            return_token_type_ids=False,
-            verbose=False,  # no warning about long sentences: they are cut into windows
-        )
 
     def _fit(self, word: str, ids: list[int]) -> list[int]:
         if not ids:  # white space, control characters: the word still has to be scored
@@ -242,26 +195,10 @@ class Encoder:
             )
         return ids[: self._capacity]
 
-    def _append_windows(
-        self,
-        columns: Columns,
-        pieces: list[list[int]],
-        gold: Sequence[int] | None,
-        words: Sequence[int],
-        sentence: int,
-    ) -> None:
-        for window in cut([len(p) for p in pieces], self._capacity):
-            if all(words[piece] < 0 for piece in window.scored):  # white space alone
-                continue
-            row = self._encode_window(pieces, gold, words, window)
-            row["sentence_index"] = sentence
-            for name, values in columns.items():
-                values.append(row[name])  # type: ignore[arg-type]
-
     def _encode_window(
-        self, pieces: list[list[int]], gold: Sequence[int] | None, words: Sequence[int], window: Window
+        self, pieces: list[list[int]], gold: Sequence[int] | None, first_word: int, window: Window
     ) -> dict[str, list[int] | int]:
-        """A row; `words` are the positions in the split that the pieces are scored as, -1 for none."""
+        """A row; `first_word` is the position in the split of the first word of the sentence."""
         input_ids, labels, word_index = (
             list(self._prefix),
             [IGNORE] * len(self._prefix),
@@ -272,7 +209,7 @@ class Encoder:
             space = len(pieces[word]) > 1 and pieces[word][0] == self._space_id
             rest = len(pieces[word]) - 1 - space
             input_ids += pieces[word]
-            word_index += [-1] * space + [words[word] if word in scored else -1] + [-1] * rest
+            word_index += [-1] * space + [first_word + word if word in scored else -1] + [-1] * rest
             if gold is not None and word in scored:
                 labels += [IGNORE] * space + [gold[word]] + [self._continuation[gold[word]]] * rest
             else:
@@ -376,10 +313,6 @@ class Collator:
             "sentence_index": torch.tensor(rows["sentence_index"]),
             "num_words": self.num_words,
         }
-
-
-def _no_windows() -> Columns:
-    return {"input_ids": [], "labels": [], "word_index": [], "sentence_index": [], "length": []}
 
 
 def _special_tokens(tokenizer: PreTrainedTokenizerFast) -> tuple[list[int], list[int]]:

@@ -1,4 +1,7 @@
-"""The one exception for what the user can mend; it knows nothing of where it is raised or shown."""
+"""The exception for what the user can mend, and how messages say what was wrong."""
+
+from collections.abc import Iterable
+from difflib import get_close_matches
 
 
 class InputError(ValueError):
@@ -7,3 +10,27 @@ class InputError(ValueError):
     Its text is one sentence that names the file and line or the option, what was expected and what stands
     there. The command line prints that sentence instead of a traceback.
     """
+
+
+def first_line(error: Exception) -> str:
+    """Shorten what a library says to what fits into a sentence.
+
+    Args:
+        error: An error of another library.
+    """
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+
+
+class UsageError(InputError):
+    """Options that do not go together; the command line exits as it does for a misspelt one."""
+
+
+def suggestion(word: str, known: Iterable[str]) -> str:
+    """What a message says after an unknown word: `; did you mean X?`, or nothing where no known word is like it.
+
+    Args:
+        word: What was given.
+        known: What could have been given.
+    """
+    close = get_close_matches(word, known, n=1)
+    return f"; did you mean {close[0]}?" if close else ""

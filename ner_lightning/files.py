@@ -1,7 +1,4 @@
-"""Files that are there whole or not at all, and what a file is by its first bytes.
-
-It knows nothing of how what is in them is read.
-"""
+"""Files that are there whole or not at all."""
 
 import errno
 import glob
@@ -145,58 +142,6 @@ def is_left_over(mark: str) -> bool:
     except (OSError, OverflowError):  # of another user, or no number of a process
         return False
     return False
-
-
-def refuse_foreign(name: str, head: bytes) -> None:
-    """Refuse what is no text in UTF-8, by what it is and with what to do about it.
-
-    Args:
-        name: What an error calls the file.
-        head: Its first bytes.
-
-    Raises:
-        InputError: It is packed, in UTF-16, of another program, or holds a byte that no text has.
-    """
-    for start, (found, then) in _FOREIGN.items():
-        if head.startswith(start):
-            raise InputError(f"{name}: expected text in UTF-8, found {found}; {then}")
-    if b"\0" in head:
-        raise InputError(f"{name}: expected text in UTF-8, found a binary file, or UTF-16 without a byte order mark")
-
-
-def refuse_json_document(name: str, head: bytes) -> None:
-    """Refuse JSON that is one value over all of its lines.
-
-    Args:
-        name: What an error calls the file.
-        head: Its first bytes.
-
-    Raises:
-        InputError: It is an array, or an object whose first line holds nothing else.
-    """
-    start = head.removeprefix(b"\xef\xbb\xbf").lstrip()
-    if start.startswith(b"["):
-        raise InputError(f"{name}: a JSON array; expected one object a line (jq -c '.[]' makes lines of it)")
-    if re.match(rb"\{[ \t]*\r?\n", start):
-        raise InputError(f"{name}: a JSON object of several lines; expected one object a line")
-
-
-_CONVERT = "convert it (iconv -f UTF-16 -t UTF-8)"
-_FOREIGN = {
-    b"\x1f\x8b": ("a gzip file", "unpack it (gunzip)"),
-    b"BZh91AY&SY": ("a bzip2 file", "unpack it (bunzip2)"),
-    b"\xfd7zXZ\0": ("an xz file", "unpack it (unxz)"),
-    b"\x28\xb5\x2f\xfd": ("a zstandard file", "unpack it (unzstd)"),
-    b"PK\3\4": ("a zip archive, as .zip, .xlsx, .docx and .npz are", "give the text that is in it"),
-    b"x\x9c": ("compressed data, as a .spacy file is", "export it as CoNLL columns or JSON lines"),
-    b"%PDF-": ("a PDF", "give the text that is in it"),
-    b"\xd0\xcf\x11\xe0": ("a document of an old Office", "save it as text"),
-    b"PAR1": ("a parquet file", "to train, give it the suffix .parquet; to predict, export it as JSON lines"),
-    b"ARROW1": ("an Arrow file", "export it as parquet or JSON lines"),
-    b"\xff\xfe\0\0": ("UTF-32", "convert it (iconv -f UTF-32 -t UTF-8)"),
-    b"\xff\xfe": ("UTF-16", _CONVERT),
-    b"\xfe\xff": ("UTF-16", _CONVERT),
-}
 
 
 def _to_disk(path: Path) -> None:

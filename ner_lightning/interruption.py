@@ -40,9 +40,13 @@ class Interruption(Callback):
 
     `fit` first saves `last.ckpt` and says how to go on from it. A second Ctrl-C leaves at once. A signal that was
     ignored when the run started (`nohup`) stays so; those with which Lightning requeues a job of SLURM are left to it.
+
+    Args:
+        program: How the command that goes on with a run begins.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, program: str = "python -m ner_lightning") -> None:
+        self.program = program
         self._number: int | None = None  # of the signal that came first
         self._noted_at = 0.0
         self._pids: list[int] = []  # of the processes of this host, where there are several
@@ -77,10 +81,6 @@ class Interruption(Callback):
         """Listen."""
         self._listen(trainer)
 
-    def on_predict_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Listen."""
-        self._listen(trainer)
-
     def on_train_batch_end(self, trainer: Trainer, *_: Any) -> None:
         """Stop here if a signal came."""
         self._stop(trainer)
@@ -90,10 +90,6 @@ class Interruption(Callback):
         self._stop(trainer)
 
     def on_test_batch_end(self, trainer: Trainer, *_: Any) -> None:
-        """Stop here if a signal came."""
-        self._stop(trainer)
-
-    def on_predict_batch_end(self, trainer: Trainer, *_: Any) -> None:
         """Stop here if a signal came."""
         self._stop(trainer)
 
@@ -121,7 +117,7 @@ class Interruption(Callback):
         print(f"stopped     {at}; saved {self._saved}")
         if self._config.is_file():
             command = ["--config", str(self._config), "--ckpt_path", self._saved]
-            print(f"resume      python -m ner_lightning fit {shlex.join(command)}")
+            print(f"resume      {self.program} fit {shlex.join(command)}")
 
     def _listen(self, trainer: Trainer) -> None:
         """Install the handlers."""

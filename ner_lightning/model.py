@@ -17,6 +17,7 @@ from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 from torch.nn import functional
 
+from ner_lightning.decoding import decode, probabilities
 from ner_lightning.errors import InputError
 from ner_lightning.metrics import EntityScore
 from ner_lightning.pretrained import head_parameters, load_token_classifier
@@ -149,7 +150,7 @@ class TokenClassificationModule(LightningModule):
         Returns:
             Label ids, (windows, length).
         """
-        return logits.argmax(-1)
+        return decode(logits)
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Loss of a batch.
@@ -171,24 +172,18 @@ class TokenClassificationModule(LightningModule):
         """Score the words of a batch."""
         self._score(batch, self.test_score, "test")
 
-    def predict_step(self, batch: tuple[Any, list[Batch]], batch_idx: int) -> tuple[Tensor, Tensor, Tensor]:
-        """Label the words of a chunk.
+    def predict_step(self, batch: Batch, batch_idx: int) -> tuple[Tensor, Tensor, Tensor]:
+        """Label the words of a batch.
 
         Args:
-            batch: What the windows are of, which is not looked at, and the windows, in batches as
-                `encoding.Collator` makes them.
+            batch: As `encoding.Collator` makes it.
             batch_idx: Not used.
 
         Returns:
-            Positions of the words in the chunk, their label ids, and how probable these are (float32), all (words,).
+            Positions of the words in their split, their label ids, and how probable these are (float32), all (words,).
         """
-        words = [self._words(windows, self._run(windows).logits) for windows in batch[1]]
-        if not words:
-            none = torch.zeros(0, dtype=torch.int64, device=self.device)
-            return none, none, none.float()
-        word_index, label_ids, logits = (torch.cat(parts) for parts in zip(*words, strict=True))
-        scores = logits.float().softmax(-1).gather(-1, label_ids[:, None])[:, 0]
-        return word_index, label_ids, scores
+        word_index, label_ids, logits = self._words(batch, self._run(batch).logits)
+        return word_index, label_ids, probabilities(logits, label_ids)
 
     def on_validation_epoch_end(self) -> None:
         """Log the scores of the whole validation split."""

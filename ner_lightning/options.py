@@ -7,18 +7,19 @@ an option was given.
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
 import yaml
+from jsonargparse import Namespace
 from lightning_utilities.core.rank_zero import rank_zero_info
 
-from ner_lightning.checkpoints import find_checkpoint
-from ner_lightning.data import TokenClassificationDataModule
+from ner_lightning.checkpoints import data_state, find_checkpoint
 from ner_lightning.errors import InputError
 from ner_lightning.pretrained import load_config, trained_labels
 
-# where data comes from, and what to predict: where the user names one of a group, the checkpoint adds none of it
+# where data comes from: where the user names one of these, the checkpoint adds none
 _SOURCES = {
     "dataset_name",
     "dataset_config_name",
@@ -27,7 +28,6 @@ _SOURCES = {
     "validation_file",
     "test_file",
 }
-_PREDICTED = {"predict_file", "predict_format"}
 # options that no checkpoint gives: made from others, or a matter of trust in whoever wrote it
 _LINKED = {
     "model.labels",
@@ -82,19 +82,18 @@ def recorded_options(checkpoint: dict[str, Any], subcommand: str, *, given: Any)
         subcommand: What is to be done.
         given: The options of the subcommand, parsed without the checkpoint.
     """
-    state = _state(checkpoint)
+    state = data_state(checkpoint)
     data = checkpoint.get("datamodule_hyper_parameters", {})
     options = _trained_with(checkpoint) if subcommand == "fit" else _of_the_model(checkpoint)
     if subcommand == "fit":
-        config = yaml.safe_load(checkpoint.get("config", "{}"))  # none in the checkpoint of a notebook
+        config = _config(checkpoint)
         # a command that is typed again with the checkpoint must not add its callbacks to themselves
         left_out = _MACHINE | ({"callbacks"} if given["trainer"]["callbacks"] else set())
         for group in ("trainer", "checkpoint"):
             recorded = config.get(group, {}).items()
             options |= {f"{group}.{name}": value for name, value in recorded if name not in left_out}
-    own_source, own_file = ({n for n in names if given["data"][n] is not None} for names in (_SOURCES, _PREDICTED))
-    replaced = (_SOURCES if own_source else set()) | (_PREDICTED if own_file else set())
-    options |= {f"data.{name}": value for name, value in data.items() if name not in replaced}
+    own_source = any(given["data"][name] is not None for name in _SOURCES)
+    options |= {f"data.{name}": value for name, value in data.items() if not (own_source and name in _SOURCES)}
     same_dataset = all(given["data"][name] == data.get(name) for name in ("dataset_name", "dataset_config_name"))
     if not own_source or same_dataset:  # the very rows, whatever the branch holds by now
         options["data.dataset_revision"] = state.get("dataset_commit") or data.get("dataset_revision")
@@ -114,9 +113,11 @@ def refuse_contradictions(config: Any, checkpoint: dict[str, Any]) -> None:
     if "optimizer_states" not in checkpoint:
         raise InputError(f"--ckpt_path={config['ckpt_path']} holds weights alone: no run can go on from it")
     for name, value in _trained_with(checkpoint).items():
-        if name not in _LINKED | _FREE and name in config and config[name] != value:
+        if name in _LINKED | _FREE or name not in config:
+            continue
+        if (given := _plain(config[name])) != value:
             raise InputError(
-                f"--{name}={config[name]}, but {config['ckpt_path']} was trained with {value}: a run is resumed "
+                f"--{name}={given}, but {config['ckpt_path']} was trained with {value}: a run is resumed "
                 "with its own options; leave it out, or start a new run"
             )
 
@@ -130,9 +131,6 @@ def complete(config: Any, subcommand: str, *, given: Any, checkpoint: dict[str, 
         given: The same, parsed without the checkpoint.
         checkpoint: What is in the one to use, if there is one.
     """
-    if subcommand == "predict":  # reads the file to predict and nothing else, whatever a config file names
-        for name in _SOURCES:
-            config["data"][name] = None
     if checkpoint is not None and subcommand != "fit":
         config["model"]["pretrained"] = False  # the weights are those of the checkpoint
     if config["data"]["labels"] is None:
@@ -144,9 +142,8 @@ def _labels(config: Any, subcommand: str, *, given: Any, checkpoint: dict[str, A
     if checkpoint is None:
         return None if subcommand == "fit" else _trained_labels(config)
     labels: list[str] = checkpoint["hyper_parameters"]["labels"]
-    if subcommand == "predict":
-        return labels
-    if (chosen := _state(checkpoint).get("given_labels")) is not None:  # for that run, and in the spelling of its data
+    chosen = data_state(checkpoint).get("given_labels")
+    if chosen is not None:  # for that run, and in the spelling of its data
         return list(chosen)
     return None if _has_train(given["data"]) else labels
 
@@ -156,16 +153,23 @@ def _trained_labels(config: Any) -> list[str] | None:
     return trained_labels(load_config(model["model_name_or_path"], trust_remote_code=model["trust_remote_code"]))
 
 
-def _state(checkpoint: dict[str, Any]) -> dict[str, Any]:
-    state: dict[str, Any] = checkpoint.get(TokenClassificationDataModule.__qualname__, {})
-    return state
-
-
 def _trained_with(checkpoint: dict[str, Any]) -> dict[str, Any]:
-    options, state = _of_the_model(checkpoint), _state(checkpoint)
+    options, state = _of_the_model(checkpoint), data_state(checkpoint)
     if checkpoint.get("datamodule_hyper_parameters", {}).get("seed") is None and "seed" in state:
         options["seed_everything"] = state["seed"]  # else the data has a seed of its own
-    return options
+    config = _config(checkpoint)
+    return options | {name: config[name] for name in ("optimizer", "lr_scheduler") if name in config}
+
+
+def _config(checkpoint: dict[str, Any]) -> dict[str, Any]:
+    """The whole configuration of a run; empty in the checkpoint of a notebook."""
+    config: dict[str, Any] = yaml.safe_load(checkpoint.get("config", "{}"))
+    return config
+
+
+def _plain(value: Any) -> Any:
+    """As a config file has it: an optimizer is a namespace with tuples once it is parsed."""
+    return json.loads(json.dumps(value.as_dict())) if isinstance(value, Namespace) else value
 
 
 def _of_the_model(checkpoint: dict[str, Any]) -> dict[str, Any]:

@@ -1,26 +1,45 @@
-"""Scores together with what they are of: those of validation in the checkpoint, those of a test beside it.
-
-It knows nothing of how a score is made.
-"""
+"""Scores together with the data that they are of: those of validation in the checkpoint, those of a test beside it."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 import logging
-from dataclasses import asdict
+from dataclasses import asdict, dataclass, field
 from math import isfinite
 from pathlib import Path
 from typing import Any
 
 from lightning.pytorch import Callback, LightningModule, Trainer
 
+from ner_lightning.checkpoints import data_state
+from ner_lightning.corpus import paths_of
 from ner_lightning.data import TokenClassificationDataModule
 from ner_lightning.files import replacing
-from ner_lightning.hub.card import CardSplit
 from ner_lightning.model import is_whole
 
 log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class SplitScores:
+    """One split of a corpus: where it comes from (the Hub or a file), and what a model scores on it.
+
+    Args:
+        name: `train`, `validation` or `test`.
+        dataset: Hub id of the dataset.
+        config: Configuration of the Hub dataset.
+        commit: Commit of the Hub dataset that was loaded.
+        file: Name of the file, without its folder.
+        scores: As `EntityScore` gives them (`f1`, `f1_PER`, `words`), and `loss`; empty where nothing was scored.
+    """
+
+    name: str
+    dataset: str | None = None
+    config: str | None = None
+    commit: str | None = None
+    file: str | None = None
+    scores: dict[str, float] = field(default_factory=dict)
 
 
 class TestRecord(Callback):
@@ -46,7 +65,7 @@ class TestRecord(Callback):
             log.warning("the scores are not kept for a model card: %s", error)
 
 
-def read_splits(ckpt_path: Path, checkpoint: dict[str, Any]) -> list[CardSplit]:
+def read_splits(ckpt_path: Path, checkpoint: dict[str, Any]) -> list[SplitScores]:
     """The data of a checkpoint, with what its weights scored as far as it is known.
 
     Args:
@@ -66,14 +85,14 @@ def read_splits(ckpt_path: Path, checkpoint: dict[str, Any]) -> list[CardSplit]:
     return splits
 
 
-def known_splits(checkpoint: dict[str, Any]) -> list[CardSplit]:
+def known_splits(checkpoint: dict[str, Any]) -> list[SplitScores]:
     """The data that a checkpoint was trained and validated on, with the scores of its very weights.
 
     Args:
         checkpoint: What is in it; saved between two validations it has no scores.
     """
     data = checkpoint.get("datamodule_hyper_parameters", {})
-    commit = checkpoint.get(TokenClassificationDataModule.__qualname__, {}).get("dataset_commit")
+    commit = data_state(checkpoint).get("dataset_commit")
     if not data:  # trained with a datamodule of another kind
         return []
     splits = [_split("train", {}, data, commit)]
@@ -82,24 +101,25 @@ def known_splits(checkpoint: dict[str, Any]) -> list[CardSplit]:
     return splits
 
 
-def _split(name: str, values: dict[str, float], data: dict[str, Any], commit: str | None) -> CardSplit:
+def _split(name: str, values: dict[str, float], data: dict[str, Any], commit: str | None) -> SplitScores:
     prefix = {"train": "train_", "validation": "val_", "test": "test_"}[name]
-    file = data.get(f"{name}_file") or data.get("dataset_name") or name
-    return CardSplit(
+    # the validation split may be a share of the training data
+    files = data.get(f"{name}_file") or data.get("dataset_name") or data.get("train_file") or name
+    return SplitScores(
         name,
         dataset=data.get("dataset_name") if commit else None,
         config=data.get("dataset_config_name") if commit else None,
         commit=commit,
-        file=None if commit else Path(file).name,
+        file=None if commit else ", ".join(path.name for path in paths_of(files)),
         # what is not finite was not measured, and no JSON
         scores={key.removeprefix(prefix): n for key, n in values.items() if key.startswith(prefix) and isfinite(n)},
     )
 
 
-def _read(path: Path) -> tuple[str, CardSplit]:
+def _read(path: Path) -> tuple[str, SplitScores]:
     """Of which checkpoint the scores of a test are, and what they are."""
     record = json.loads(path.read_text(encoding="utf-8"))
-    digest, split = record.pop("checkpoint"), CardSplit(**record)
+    digest, split = record.pop("checkpoint"), SplitScores(**record)
     texts = (split.dataset, split.config, split.commit, split.file)
     if split.name != "test" or not all(text is None or isinstance(text, str) for text in texts):
         raise TypeError("not of a test")

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from lightning.fabric.plugins.environments.torchelastic import TorchElasticEnvironment
-from lightning.pytorch import Callback, LightningModule
+from lightning.pytorch import Callback, LightningDataModule, LightningModule
 from lightning.pytorch import Trainer as LightningTrainer
 from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
 from lightning.pytorch.cli import SaveConfigCallback
@@ -21,7 +21,6 @@ from ner_lightning.data import TokenClassificationDataModule
 from ner_lightning.errors import InputError
 from ner_lightning.loggers import CSVLog, TensorBoardLog
 from ner_lightning.model import TokenClassificationModule
-from ner_lightning.reports import batch_text, description_text
 
 
 class Trainer(LightningTrainer):
@@ -49,18 +48,62 @@ class Trainer(LightningTrainer):
         if log:
             self.loggers = [CSVLog(root, "", version), TensorBoardLog(str(root), "", version)]
 
-    def inspect(self, model: TokenClassificationModule, datamodule: TokenClassificationDataModule) -> None:
+    # What follows is what the command line offers: its help is taken from here.
+
+    def fit(  # type: ignore[override]
+        self, model: LightningModule, datamodule: LightningDataModule, ckpt_path: str | None = None
+    ) -> None:
+        """Train a model.
+
+        Args:
+            model: What is trained.
+            datamodule: What it is trained on.
+            ckpt_path: Go on from this checkpoint, with the options of its run where no others are given: a file, the
+                folder of a run (its `last.ckpt`), or `last` or `best`, which are those of the newest run.
+        """
+        super().fit(model, datamodule=datamodule, ckpt_path=ckpt_path)
+
+    def validate(  # type: ignore[override]
+        self, model: LightningModule, datamodule: LightningDataModule, ckpt_path: str | None = None
+    ) -> None:
+        """Score a model on the validation split.
+
+        Args:
+            model: What is scored.
+            datamodule: What it is scored on.
+            ckpt_path: The checkpoint whose weights and options are used: a file, the folder of a run (its `best.ckpt`),
+                or `best` or `last`, which are those of the newest run; by default `best`.
+        """
+        super().validate(model, datamodule=datamodule, ckpt_path=ckpt_path, verbose=False)  # ScoreTable prints a table
+
+    def test(  # type: ignore[override]
+        self, model: LightningModule, datamodule: LightningDataModule, ckpt_path: str | None = None
+    ) -> None:
+        """Score a model on the test split.
+
+        Args:
+            model: What is scored.
+            datamodule: What it is scored on.
+            ckpt_path: The checkpoint whose weights and options are used: a file, the folder of a run (its `best.ckpt`),
+                or `best` or `last`, which are those of the newest run; by default `best`.
+        """
+        super().test(model, datamodule=datamodule, ckpt_path=ckpt_path, verbose=False)  # ScoreTable prints a table
+
+    def inspect(self, model: LightningModule, datamodule: TokenClassificationDataModule) -> dict[str, Any]:
         """Show the device, the corpus, the alignment of its first sentence and one batch, without training.
 
         Args:
             model: Not used.
             datamodule: The data to show.
+
+        Returns:
+            What `datamodule.describe` gives, and `device`, `precision`, `batch` and `pieces`, the sub-words of the
+            first row of the batch.
         """
-        device = self.strategy.root_device
-        print(f"\ndevice          {device}, precision {self.precision}\n{description_text(datamodule.describe())}")
         batch = next(iter(datamodule.loader(next(iter(datamodule.corpus.splits)))))
-        tokens = datamodule.encoder.tokenizer.convert_ids_to_tokens(batch["input_ids"][0].tolist())
-        print(f"\n{batch_text(batch, tokens, datamodule.labels)}")
+        pieces = datamodule.encoder.tokenizer.convert_ids_to_tokens(batch["input_ids"][0].tolist())
+        device = {"device": self.strategy.root_device, "precision": self.precision}
+        return datamodule.describe() | device | {"batch": batch, "pieces": pieces}
 
 
 class CheckMonitors(Callback):

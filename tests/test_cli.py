@@ -1,6 +1,5 @@
 """Whole runs through `main([...])`, and what each wrong input is answered."""
 
-import io
 import json
 import re
 import shutil
@@ -177,95 +176,6 @@ def test_inspect_shows_device_corpus_alignment_and_batch(run):
     assert "##olm" in out  # Arvenholm in pieces
     assert "word_index" in out
     assert not Path("runs").exists()
-
-
-def test_predict_adds_a_column_to_the_file(run, conll_files):
-    fit(run)
-    text = (conll_files / "test.conll").read_text()
-    code, out, err = run("predict", f"--data.predict_file={conll_files / 'test.conll'}", alone=True)
-    assert code == 0, err
-    assert out == "11 words labelled: runs/version_1/predictions.conll\n"
-    assert {path.name for path in Path("runs/version_1").iterdir()} == {"config.yaml", "predictions.conll"}
-    written = Path("runs/version_1/predictions.conll").read_text()
-    assert len(written.splitlines()) == len(text.splitlines())
-    for before, after in zip(text.splitlines(), written.splitlines(), strict=True):
-        assert after.startswith(before)
-        assert len(after.split()) == len(before.split()) + (1 if before and "DOCSTART" not in before else 0)
-
-
-TEXT = "Mira left Arvenholm, at last.\n\n The  Ostric Cup\n"
-
-
-def test_standard_input_goes_to_standard_output_and_nothing_else_does(run, monkeypatch, tmp_path):
-    fit(run)
-    before = sorted(tmp_path.glob("**/*"))
-    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(TEXT.encode())))
-    code, out, err = run("predict", "--data.predict_file=-", "--trainer.enable_progress_bar=true", alone=True)
-    assert code == 0, err
-    assert [json.loads(line)["text"] for line in out.splitlines()] == TEXT.splitlines()
-    assert "Predicting" in err
-    assert sorted(tmp_path.glob("**/*")) == before
-
-
-def test_an_explicit_output_is_the_only_file(run, tmp_path):
-    fit(run)
-    (tmp_path / "in.txt").write_text(TEXT)
-    before = sorted(tmp_path.glob("**/*"))
-    for output in ("out.jsonl", "-"):
-        code, out, err = run("predict", "--data.predict_file=in.txt", f"--prediction.output={output}", alone=True)
-        assert code == 0, err
-    assert out == Path("out.jsonl").read_text()
-    assert sorted(tmp_path.glob("**/*")) == sorted([*before, tmp_path / "out.jsonl"])
-
-
-def test_predict_reads_no_corpus_whatever_the_config_names(run, tmp_path):
-    fit(run)
-    (tmp_path / "in.txt").write_text(TEXT)
-    named = ["--data.dataset_name=nobody/nothing", "--data.train_file=nowhere.conll", "--data.scheme=BIOES"]
-    code, out, err = run("predict", "--data.predict_file=in.txt", *named, alone=True)
-    assert (code, "words labelled" in out) == (0, True), err
-
-
-def test_predict_takes_a_saved_config_and_the_columns_of_the_file(run, tmp_path):
-    fit(run)
-    (tmp_path / "in.tsv").write_text("1\tMira\n2\tleft\n")
-    args = ["--config=runs/version_0/config.yaml", "--data.predict_file=in.tsv", "--data.text_column_name=1"]
-    code, out, err = run("predict", *args, "--prediction.output=-", alone=True)
-    assert code == 0, err
-    assert [line.rpartition("\t")[0] for line in out.splitlines()] == ["1\tMira", "2\tleft"]
-
-
-def test_the_format_of_another_file_is_not_remembered(run, tmp_path):
-    (tmp_path / "in.txt").write_text(TEXT)
-    (tmp_path / "in.data").write_text(TEXT)
-    fit(run, "--data.predict_file=in.data", "--data.predict_format=text")
-    for args, words in ((["--data.predict_file=in.jsonl"], 1), ([], 10)):
-        (tmp_path / "in.jsonl").write_text('{"text": "Mira"}\n')
-        code, out, err = run("predict", *args, alone=True)
-        assert (code, out.split(": ")[0]) == (0, f"{words} words labelled"), err
-
-
-def test_the_options_of_the_output_are_those_of_predict_alone(run, capsys):
-    with pytest.raises(SystemExit):
-        run("test", "--prediction.output=-")
-    with pytest.raises(SystemExit):
-        main(["predict", "--help"])
-    out = capsys.readouterr().out
-    assert "--prediction.output" in out
-    assert "standard output" in out
-
-
-def test_other_labels_to_predict_with_are_refused(run, conll_files):
-    fit(run)
-    file = f"--data.predict_file={conll_files / 'test.conll'}"
-    assert "was trained with the labels" in error(run("predict", file, "--data.labels=[O,B-X]", alone=True))
-
-
-def test_standard_streams_belong_to_one_process(run, monkeypatch):
-    fit(run)
-    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(TEXT.encode())))
-    message = error(run("predict", "--data.predict_file=-", "--trainer.devices=2", alone=True))
-    assert "belong to one process, and there are 2: give --trainer.devices=1" in message
 
 
 def test_conllu_and_part_of_speech_run_the_same_way(run, tmp_path):
@@ -445,12 +355,11 @@ def test_a_run_that_is_finished_says_so(run, kind, limit):
     assert not Path("runs/version_1").exists()
 
 
-def test_the_folder_of_a_run_is_taken_where_a_checkpoint_is(run, caplog, conll_files, capsys):
+def test_the_folder_of_a_run_is_taken_where_a_checkpoint_is(run, caplog, capsys):
     fit(run)
     fit(run)
-    file = f"--data.predict_file={conll_files / 'test.conll'}"
-    for command, *args in (["validate"], ["test"], ["predict", file, "--prediction.output=out.conll"]):
-        code, _, err = run(command, *args, "--ckpt_path=runs/version_0", alone=True)
+    for command in ("validate", "test"):
+        code, _, err = run(command, "--ckpt_path=runs/version_0", alone=True)
         assert code == 0, err
         assert "using runs/version_0/checkpoints/best.ckpt" in caplog.text
         caplog.clear()
@@ -463,8 +372,8 @@ def test_the_folder_of_a_run_is_taken_where_a_checkpoint_is(run, caplog, conll_f
     caplog.clear()
     assert run("test", "--ckpt_path=runs/version_0/checkpoints", alone=True)[0] == 0
     assert "using runs/version_0/checkpoints/last.ckpt" in caplog.text
-    assert program(["export", "--ckpt_path=runs"]) == 1
-    assert "--ckpt_path=runs: no best.ckpt and no last.ckpt in this folder" in capsys.readouterr().err
+    assert run("test", "--ckpt_path=runs", alone=True)[0] == 0
+    assert "using runs/version_2/checkpoints/best.ckpt" in caplog.text  # of the newest run in it
 
 
 @pytest.mark.parametrize(
@@ -495,10 +404,10 @@ def test_the_folder_of_a_run_is_taken_where_a_checkpoint_is(run, caplog, conll_f
         (["--trainer.logger={class_path: CometLogger}"], r"comet-ml.*pip install"),
         (["--trainer.callbacks=test_cli.Unusable"], r"No module named 'nowhere'"),
         (["--seed_everything=-1"], r"--seed_everything=-1: give a number from 0 to 4294967295"),
-        (["--ckpt_path=."], r"--ckpt_path=\.: no best.ckpt and no last.ckpt in this folder"),
+        (["--ckpt_path=."], r"error: \.: no best.ckpt and no last.ckpt in this folder"),
         (["--config=empty.ckpt"], r"--config=empty.ckpt: not a text file.*--ckpt_path"),
         (["--config=conl"], r"--config=conl: no such file, and no config of the package: chunking, conll, pos"),
-        (["--ckpt_path=nowhere.ckpt"], r"--ckpt_path=nowhere.ckpt: no such file"),
+        (["--ckpt_path=nowhere.ckpt"], r"nowhere.ckpt: expected a checkpoint, found no such file"),
         (["--ckpt_path=best"], r"no checkpoint below runs"),
     ],
 )
@@ -560,7 +469,6 @@ def test_names_of_numbers_are_remembered_for_the_test_file(run, tmp_path):
     rows = [{"tokens": ["Mira", "de", "Toll", "left"], "ner_tags": [1, 3, 2, 0]}, {"tokens": ["Jon"], "ner_tags": [4]}]
     for split in ("train", "validation", "test"):
         (tmp_path / f"{split}.jsonl").write_text("\n".join(map(json.dumps, rows)))
-    (tmp_path / "words.jsonl").write_text('{"tokens": ["Mira"]}\n')
     files = [f"--data.{split}_file={split}.jsonl" for split in ("train", "validation", "test")]
     without = [f"--data.{split}_file" for split in ("train", "validation", "test")]
     code, _, err = run("fit", "--trainer.max_epochs=1", f"--data.labels={names}", *files, without=without)
@@ -569,10 +477,9 @@ def test_names_of_numbers_are_remembered_for_the_test_file(run, tmp_path):
         code, out, err = run("test", *more, alone=True)
         assert code == 0, err
         assert next(line for line in out.splitlines() if line.startswith("PER")).split()[-1] == "2"
-    assert run("predict", "--data.predict_file=words.jsonl", alone=True)[0] == 0
 
 
-def test_a_fine_tuned_model_is_used_as_it_is_without_a_checkpoint(run, tmp_path, conll_files, tiny_model):
+def test_a_fine_tuned_model_is_used_as_it_is_without_a_checkpoint(run, tmp_path, tiny_model):
     from ner_lightning import TokenClassificationModule
     from ner_lightning.pretrained import load_tokenizer
 
@@ -581,13 +488,9 @@ def test_a_fine_tuned_model_is_used_as_it_is_without_a_checkpoint(run, tmp_path,
     model = TokenClassificationModule.load_from_checkpoint("runs/version_0/checkpoints/best.ckpt")
     model.model.save_pretrained(tmp_path / "tuned")
     load_tokenizer(str(tiny_model)).save_pretrained(tmp_path / "tuned")
-    file = f"--data.predict_file={conll_files / 'test.conll'}"
-    labelled = run("predict", file, "--prediction.output=-", alone=True)[1]
     shutil.rmtree("runs")
     tuned = f"--model.model_name_or_path={tmp_path / 'tuned'}"
     assert run("test", tuned, without=["--model.model_name_or_path"])[1] == scores
-    code, out, err = run("predict", tuned, file, "--prediction.output=-", alone=True)
-    assert (code, out) == (0, labelled), err
     (tmp_path / "other.conll").write_text("Mira B-GOD\n")
     message = error(run("test", tuned, "--data.train_file=other.conll", "--data.test_file=other.conll", alone=True))
     assert "B-GOD" in message
@@ -643,7 +546,6 @@ def test_a_refused_test_leaves_no_folder(run):
     fit(run)
     error(run("test", "--data.labels=[O,B-LOC,I-LOC,B-PER,I-PER,B-ORG,I-ORG,B-MISC,I-MISC]"))
     error(run("test", without=["--data.test_file"]))
-    error(run("predict", alone=True))
     assert [path.name for path in Path("runs").iterdir()] == ["version_0"]
 
 
@@ -651,13 +553,6 @@ def test_a_run_without_checkpoints_runs(run):
     code, _, err = run("fit", "--trainer.max_epochs=1", "--trainer.enable_checkpointing=false")
     assert code == 0, err
     assert not list(Path().glob("**/*.ckpt"))
-
-
-def test_the_packaged_sample_is_labelled_from_any_folder(run):
-    fit(run)
-    file = "--data.predict_file=ner_lightning/quickstart/test.conll"
-    code, out, err = run("predict", file, alone=True)
-    assert (code, "predictions.conll" in out) == (0, True), err
 
 
 def test_debug_shows_the_traceback(run):

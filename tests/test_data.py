@@ -9,7 +9,7 @@ from lightning.pytorch import Trainer
 
 from ner_lightning.data import TokenClassificationDataModule
 from ner_lightning.errors import InputError
-from ner_lightning.readers.columns import read_sentences
+from ner_lightning.readers import ReadOptions, read
 
 LABELS = ["O", "B-LOC", "I-LOC", "B-MISC", "I-MISC", "B-ORG", "I-ORG", "B-PER", "I-PER"]
 
@@ -41,7 +41,7 @@ def words_of(loader):
 
 
 def gold(path, column=-1):
-    return [tag for sentence in read_sentences(path, tag_column=column) for tag in sentence.tags]
+    return [tag for sentence in read(path, options=ReadOptions(label_column_name=column)) for tag in sentence.tags]
 
 
 def test_loaders_are_ready_for_pos_without_a_trainer_and_a_module(conll_files, tiny_model):
@@ -100,39 +100,11 @@ def test_the_seed_is_the_one_of_seed_everything_by_default(make, monkeypatch):
     assert words_of(make(**options).train_dataloader()) == words_of(make(seed=2, **options).train_dataloader())
 
 
-def test_a_file_to_predict_is_all_that_is_read(tiny_model, tmp_path):
-    path = tmp_path / "in.txt"
-    path.write_text("Mira left.\n" * 300)
-    data = TokenClassificationDataModule(
-        predict_file=str(path), labels=LABELS, model_name_or_path=str(tiny_model), eval_batch_size=100
-    )
-    data.prepare_data()
-    data.setup("predict")
-    chunks = list(data.predict_dataloader())
-    assert [encoded.num_words for encoded, _ in chunks] == [3 * 256, 3 * 44]
-    assert [len(batch["input_ids"]) for _, batches in chunks for batch in batches] == [100, 100, 56, 44]
-    assert "corpus" not in vars(data)
-    assert data.labels == LABELS
-
-
-def test_a_file_to_predict_may_be_of_the_package_and_of_any_format(make):
-    chunks = make(predict_file="ner_lightning/quickstart/test.conll", predict_format="text").predict_chunks
-    assert chunks[0].rows[0].text is not None
-
-
 def test_labels_that_are_given_are_converted_where_there_is_a_corpus(make, tmp_path):
     path = tmp_path / "train.conll"
     path.write_text("Mira S-PER\nleft O\n")
-    data = make(train_file=str(path), validation_file=None, test_file=None, labels=["O", "S-PER"], predict_file="x")
+    data = make(train_file=str(path), validation_file=None, test_file=None, labels=["O", "S-PER"])
     assert data.labels == ["O", "B-PER", "I-PER"]
-
-
-def test_a_file_to_predict_alone_has_no_labels(tiny_model, conll_files):
-    data = TokenClassificationDataModule(
-        predict_file=str(conll_files / "test.conll"), model_name_or_path=str(tiny_model)
-    )
-    with pytest.raises(InputError, match=r"no data: .*; to predict, --data.labels"):
-        data.predict_dataloader()
 
 
 def test_evaluation_begins_with_the_longest_window(make):
@@ -168,14 +140,6 @@ def test_labels_of_all_splits_are_a_list_from_then_on(make, tmp_path):
     labels = ["O", "B-LOC", "I-LOC", "B-MISC", "I-MISC", "B-ORG", "I-ORG", "B-PER", "I-PER", "B-RARE", "I-RARE"]
     assert data.labels == data.state_dict()["given_labels"] == labels
     assert "labels" not in data.hparams
-
-
-def test_labels_of_all_splits_need_a_split(tiny_model, conll_files):
-    data = TokenClassificationDataModule(
-        predict_file=str(conll_files / "test.conll"), labels="all", model_name_or_path=str(tiny_model)
-    )
-    with pytest.raises(InputError, match=r"no data: .*; to predict, --data.labels"):
-        data.predict_dataloader()
 
 
 def test_the_type_of_tags_without_one_is_recorded(make, tmp_path):
@@ -288,12 +252,12 @@ def test_windows_without_room_for_a_word_are_refused(make):
         make(max_seq_length=0).train_dataloader()
 
 
-@pytest.mark.parametrize("split", ["validation", "test", "predict"])
+@pytest.mark.parametrize("split", ["validation", "test"])
 def test_a_missing_split_is_named_with_its_option(conll_files, tiny_model, split):
     data = TokenClassificationDataModule(
         train_file=str(conll_files / "train.conll"), model_name_or_path=str(tiny_model)
     )
-    loaders = {"validation": data.val_dataloader, "test": data.test_dataloader, "predict": data.predict_dataloader}
+    loaders = {"validation": data.val_dataloader, "test": data.test_dataloader}
     with pytest.raises(InputError, match=f"there is no {split} split: give --data.{split}_file"):
         loaders[split]()
 

@@ -120,6 +120,7 @@ def test_the_script_with_another_loss_trains_and_tests(tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")  # of the clients of services
 @pytest.mark.parametrize("block", blocks(PAGES["extend"], "yaml"), ids=["EarlyStopping", "WandbLogger", "MLFlowLogger"])
 def test_callbacks_and_loggers_by_config(block, tmp_path, monkeypatch):
     for logger, package in (("WandbLogger", "wandb"), ("MLFlowLogger", "mlflow")):

@@ -456,7 +456,7 @@ def test_padding_does_not_change_the_logits_of_scored_words(tiny_model, tokenize
         torch.testing.assert_close(values, apart[word], atol=1e-5, rtol=0)
 
 
-# ---- Encoder.encode_texts
+# ---- tokenizers of other kinds
 
 CORPUS = [
     "Mira Toll left Arvenholm on the 12th.",
@@ -555,34 +555,6 @@ SPACES = KINDS[4:]  # words are given the space before them
 
 @pytest.mark.parametrize("kind", KINDS)
 @quick
-@given(text=plain)
-def test_a_short_text_is_what_the_tokenizer_makes_of_it(tokenizers, kind, text):
-    spans, columns = encoder(tokenizers[kind]).encode_texts([text])
-    expected = [tokenizers[kind](text).input_ids] if spans[0] else []
-    assert columns["input_ids"] == expected
-
-
-@pytest.mark.parametrize("kind", KINDS)
-@quick
-@given(texts=st.lists(plain, max_size=5), max_seq_length=st.integers(4, 24))
-def test_every_word_of_a_text_is_scored_once(tokenizers, kind, texts, max_seq_length):
-    spans, columns = encoder(tokenizers[kind], max_seq_length=max_seq_length).encode_texts(texts)
-    assert sorted(index for index, _, _ in scored(columns)) == list(range(sum(map(len, spans))))
-    assert all(length <= max_seq_length for length in columns["length"])
-
-
-@pytest.mark.parametrize("kind", KINDS)
-@quick
-@given(st.lists(st.text("abcMZ9é", min_size=1, max_size=6), min_size=1, max_size=8))
-def test_words_between_single_spaces_are_encoded_as_a_list_of_them(tokenizers, kind, words):
-    encode = encoder(tokenizers[kind])
-    spans, columns = encode.encode_texts([" ".join(words)])
-    assert [" ".join(words)[start:end] for start, end in spans[0]] == words
-    assert columns == encode.encode([words])
-
-
-@pytest.mark.parametrize("kind", KINDS)
-@quick
 @given(st.lists(st.text("abcMZ9é.-'中1", min_size=1, max_size=6), min_size=1, max_size=8))
 @example(["It", "'s", "1996-08-24", ",", "don't", "9.5", "é", "中"])
 def test_words_have_the_sub_words_of_the_text_that_they_make(tokenizers, kind, words):
@@ -614,37 +586,6 @@ def test_a_space_that_is_a_sub_word_is_not_what_is_scored(tokenizers, kind, labe
     assert index[place : place + 2] == [-1, 1]
 
 
-@pytest.mark.parametrize("kind", KINDS)
-def test_chinese_characters_and_marks_are_words(tokenizers, kind):
-    text = "(Mira) 國中 at 9.5 km."
-    spans, _ = encoder(tokenizers[kind]).encode_texts([text])
-    assert [text[start:end] for start, end in spans[0]] == "( Mira ) 國 中 at 9 . 5 km .".split()
-
-
-def test_texts_without_words_give_no_window_and_keep_their_place(tokenizers):
-    for kind in KINDS:
-        spans, columns = encoder(tokenizers[kind]).encode_texts(["", "the", " \t ", "a b"])
-        assert [len(found) for found in spans] == [0, 1, 0, 2]
-        assert columns["sentence_index"] == [1, 3]
-    assert encoder(tokenizers["bytes"]).encode_texts([]) == ([], {name: [] for name in COLUMNS})
-
-
-def test_white_space_longer_than_a_window_is_no_window_without_words(tokenizers, caplog):
-    spans, columns = encoder(tokenizers["bytes"], max_seq_length=8).encode_texts(["Mira" + "\n" * 50 + "left"])
-    assert len(spans[0]) == 2
-    assert all(max(index) >= 0 for index in columns["word_index"])
-    assert not caplog.records
-
-
-def test_a_long_text_is_seen_whole(tokenizer):
-    text = "Mira left Arvenholm, " * 30
-    _, columns = encoder(tokenizer, max_seq_length=20).encode_texts([text])
-    places = {index: token for index, token, _ in scored(columns)}
-    whole = tokenizer(text, add_special_tokens=False)
-    first = dict(zip(reversed(whole.word_ids()), reversed(whole.input_ids), strict=True))
-    assert places == first
-
-
 def test_only_some_of_many_long_words_are_told(tokenizer, caplog):
-    encoder(tokenizer, max_seq_length=10).encode_texts([f"z{number:030}" for number in range(50)])
+    encoder(tokenizer, max_seq_length=10).encode([[f"z{number:030}"] for number in range(50)])
     assert 5 < len(caplog.records) < 50

@@ -353,25 +353,6 @@ def test_a_process_does_not_outlive_the_one_that_launched_it(tmp_path, monkeypat
 
 @linux
 @pytest.mark.slow
-def test_a_signal_to_one_process_of_two_ends_a_prediction(tmp_path, monkeypatch, conll_files, tiny_model):
-    monkeypatch.chdir(tmp_path)
-    Path("in.txt").write_text("Mira left Arvenholm.\n" * 300_000)
-    assert cli.main([*arguments(conll_files, tiny_model), "--trainer.max_steps=1"]) == 0
-    files = ["--data.predict_file=in.txt", "--prediction.output=out.jsonl", "--trainer.enable_progress_bar=false"]
-    with Running(["predict", *files, "--trainer.accelerator=cpu", *TWO]) as run:
-        run.wait_for("out.jsonl.*.part")
-        while not any(path.stat().st_size for path in Path().glob("out.jsonl.*.part")):
-            time.sleep(0.05)
-        (other,) = run.others()
-        os.kill(other, signal.SIGTERM)
-        assert run.code() == 143
-        assert ended([other])
-        assert "stopped by SIGTERM" in run.printed()[1]
-    assert not list(Path().glob("out.jsonl*"))
-
-
-@linux
-@pytest.mark.slow
 def test_a_signal_to_one_process_of_torchrun_ends_all(tmp_path, monkeypatch, conll_files, tiny_model):
     monkeypatch.chdir(tmp_path)
     launch = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2", "-m", "ner_lightning"]

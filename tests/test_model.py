@@ -137,8 +137,8 @@ class EverywhereO(TokenClassificationModule):
         return torch.zeros(logits.shape[:2], dtype=torch.int64)
 
 
-def test_a_subclass_can_change_the_loss_and_the_decoding(tiny_model, make_data, make_trainer, batch, conll_files):
-    data = make_data(predict_file=str(conll_files / "test.conll"))
+def test_a_subclass_can_change_the_loss_and_the_decoding(tiny_model, make_data, make_trainer, batch):
+    data = make_data()
     model = EverywhereO(str(tiny_model), labels=data.labels).eval()
     plain = TokenClassificationModule(str(tiny_model), labels=data.labels).eval()
     plain.load_state_dict(model.state_dict())
@@ -147,7 +147,7 @@ def test_a_subclass_can_change_the_loss_and_the_decoding(tiny_model, make_data, 
     scores = trainer.test(model, data, verbose=False)[0]
     assert scores["test_recall"] == 0
     assert 0 < scores["test_accuracy"] < 1
-    assert not any(label_ids.any() for _, label_ids, _ in trainer.predict(model, data))
+    assert not any(label_ids.any() for _, label_ids, _ in trainer.predict(model, data.loader("test")))
 
 
 def test_fit_learns_by_heart(make_model, make_data, make_trainer, conll_files):
@@ -404,36 +404,30 @@ def test_validate_does_not_go_without_validation(make_model, make_data, make_tra
         make_trainer().validate(make_model(), make_data(validation_file=None))
 
 
-def test_predictions_say_which_word_they_are_of(make_model, make_data, make_trainer, conll_files):
-    data = make_data(predict_file=str(conll_files / "test.conll"), eval_batch_size=1, max_seq_length=16)
-    ((word_index, label_ids, scores),) = make_trainer().predict(make_model(), data)  # one chunk
-    assert sorted(word_index.tolist()) == list(range(11))
-    assert label_ids.shape == scores.shape == word_index.shape
+def test_predictions_say_which_word_they_are_of(make_model, make_data, make_trainer):
+    loader = make_data(eval_batch_size=1, max_seq_length=16).loader("test")
+    batches = make_trainer().predict(make_model(), loader)
+    assert len(batches) > 2
+    assert sorted(word for word_index, _, _ in batches for word in word_index.tolist()) == list(range(11))
+    assert all(label_ids.shape == scores.shape == word_index.shape for word_index, label_ids, scores in batches)
 
 
 @pytest.mark.parametrize("precision", ["32-true", "bf16-mixed", "bf16-true"])
-def test_scores_are_probabilities_in_float32(make_model, make_data, make_trainer, conll_files, precision):
-    data = make_data(predict_file=str(conll_files / "test.conll"))
-    ((_, _, scores),) = make_trainer(precision=precision).predict(make_model(), data)
+def test_scores_are_probabilities_in_float32(make_model, make_data, make_trainer, precision):
+    ((_, _, scores),) = make_trainer(precision=precision).predict(make_model(), make_data().loader("test"))
     assert scores.dtype == torch.float32
     assert ((scores >= 1 / len(LABELS) - 1e-6) & (scores <= 1)).all()
 
 
-def test_predictions_are_the_labels_that_are_scored(make_model, make_data, make_trainer, conll_files):
-    path = str(conll_files / "test.conll")
-    data, model = make_data(test_file=path, predict_file=path, max_seq_length=16), make_model()
-    ((word_index, label_ids, _),) = make_trainer().predict(model, data)
+def test_predictions_are_the_labels_that_are_scored(make_model, make_data, make_trainer):
+    data, model = make_data(max_seq_length=16), make_model()
+    ((word_index, label_ids, _),) = make_trainer().predict(model, data.loader("test"))
     gold = {}
     for batch in data.test_dataloader():
         scored = batch["word_index"] >= 0
         gold |= dict(zip(batch["word_index"][scored].tolist(), batch["labels"][scored].tolist(), strict=True))
     right = [gold[word] == label for word, label in zip(word_index.tolist(), label_ids.tolist(), strict=True)]
     assert make_trainer().test(model, data, verbose=False)[0]["test_accuracy"] == pytest.approx(sum(right) / 11)
-
-
-def test_a_chunk_without_words_has_no_predictions(make_model):
-    word_index, label_ids, scores = make_model().predict_step((None, []), 0)
-    assert len(word_index) == len(label_ids) == len(scores) == 0
 
 
 # what its checkpoints hold
@@ -512,37 +506,25 @@ import json, os, sys, warnings
 from pathlib import Path
 import torch
 from lightning.pytorch import Trainer
-from ner_lightning import predict_file
 from ner_lightning.data import TokenClassificationDataModule
 from ner_lightning.model import TokenClassificationModule
-from ner_lightning.prediction import PredictionWriter
 
 warnings.simplefilter("ignore")
-predict_file._ROWS = 2
 checkpoint, files, model, out = sys.argv[1:]
 data = TokenClassificationDataModule(
-    test_file=files + "/train.conll", train_file=files + "/train.conll", predict_file=files + "/train.conll",
+    test_file=files + "/train.conll", train_file=files + "/train.conll",
     model_name_or_path=model, eval_batch_size=1, max_seq_length=16,
 )
 trainer = Trainer(
     accelerator="cpu", devices=2, strategy="ddp", logger=False, enable_progress_bar=False, default_root_dir=out,
-    callbacks=[PredictionWriter()],
 )
 scores = trainer.test(TokenClassificationModule.load_from_checkpoint(checkpoint), data, verbose=False)[0]
-trainer.predict(datamodule=data, model=TokenClassificationModule.load_from_checkpoint(checkpoint))
 Path(out, f"{trainer.global_rank}.json").write_text(json.dumps([trainer.world_size, scores]))
 """
 
 
 @pytest.mark.slow
-def test_two_processes_score_and_label_what_one_does(
-    make_data, make_trainer, fitted, conll_files, tiny_model, tmp_path, monkeypatch
-):
-    from ner_lightning import predict_file
-    from ner_lightning.prediction import PredictionWriter
-
-    monkeypatch.setattr(predict_file, "_ROWS", 2)
-
+def test_two_processes_score_what_one_does(make_data, make_trainer, fitted, conll_files, tiny_model, tmp_path):
     script, out = tmp_path / "script.py", tmp_path / "two"
     script.write_text(SCRIPT)
     out.mkdir()
@@ -552,18 +534,13 @@ def test_two_processes_score_and_label_what_one_does(
     data = make_data(
         test_file=str(conll_files / "train.conll"),
         validation_file=None,
-        predict_file=str(conll_files / "train.conll"),
         eval_batch_size=1,
         max_seq_length=16,
     )
     model = TokenClassificationModule.load_from_checkpoint(fitted)
-    trainer = make_trainer(callbacks=[PredictionWriter()])
-    (alone,) = trainer.test(model, data, verbose=False)
-    trainer.predict(model, data)
+    (alone,) = make_trainer().test(model, data, verbose=False)
     for rank in (0, 1):
         processes, scores = json.loads((out / f"{rank}.json").read_text())
         assert processes == 2
         assert {**scores, "test_loss": 0} == {**alone, "test_loss": 0}
         assert not math.isnan(scores["test_loss"])
-    assert (out / "predictions.conll").read_bytes() == (tmp_path / "predictions.conll").read_bytes()
-    assert sorted(path.name for path in out.iterdir()) == ["0.json", "1.json", "predictions.conll"]

@@ -691,7 +691,7 @@ def test_code_that_transformers_has_itself_is_not_run(with_code):
 
 def test_trust_comes_from_the_command_line_alone(with_code, conll_files, tmp_path, caches, monkeypatch, capsys):
     from ner_lightning.__main__ import main
-    from ner_lightning.hub.export import export
+    from ner_lightning.hub.folder import export
 
     folder, marker = with_code
     monkeypatch.chdir(tmp_path)
@@ -719,11 +719,12 @@ def test_trust_comes_from_the_command_line_alone(with_code, conll_files, tmp_pat
         assert "trust_remote_code" not in saved[group]
         saved[group]["trust_remote_code"] = True  # as whoever makes a checkpoint can write
     torch.save(saved, checkpoint)
-    for command in (["test", *quiet], ["predict", "--data.predict_file=notes.txt", *quiet], ["inspect", *fit[1:3]]):
-        (tmp_path / "notes.txt").write_text("y\n")
+    for command in (["test", *quiet], ["inspect", *fit[1:3]]):
         marker.unlink(missing_ok=True)
         refused(command, "comes with code of its own")
     refused(["export"], "comes with code of its own")
+    (tmp_path / "notes.txt").write_text("y\n")
+    refused(["predict", "notes.txt"], "comes with code of its own")
     refused(["push", "runs/version_0", "--repo_id=user/own"], "comes with code of its own")
     with pytest.raises(InputError, match="comes with code of its own"):
         export()

@@ -8,9 +8,10 @@ of the network, nor of what a model is.
 from __future__ import annotations
 
 import json
+import logging
 import re
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -21,6 +22,8 @@ from filelock import FileLock, Timeout
 
 from ner_lightning.errors import InputError
 from ner_lightning.files import is_left_over, process_mark, replacing
+
+log = logging.getLogger(__name__)
 
 _SENDING = ".sending"  # suffix of the folder that is being pushed
 _PARTIAL = ".partial"  # suffix of a folder that is being written or removed
@@ -39,6 +42,23 @@ class Destination:
     repo_id: str
     revision: str | None = None
     private: bool | None = None
+
+
+@dataclass(frozen=True)
+class About:
+    """What only its author knows of a model.
+
+    Args:
+        repo_id: Its id on the Hub.
+        language: Code of the language, such as `en`, or codes.
+        license: Identifier of the licence, such as `apache-2.0`.
+        widget_examples: Sentences to try the model on; by default invented ones, never some of the corpus.
+    """
+
+    repo_id: str | None = None
+    language: Sequence[str] | str | None = None
+    license: str | None = None
+    widget_examples: Sequence[str] | None = None
 
 
 @dataclass(frozen=True)
@@ -85,6 +105,24 @@ class Outbox:
         self.run_dir = Path(run_dir)
         self.folder = self.run_dir / "hub"
         self.journal = self.folder / "pushes.jsonl"
+        self._about = self.folder / "about.json"
+
+    def write_about(self, about: About) -> None:
+        """Keep what the card of each model of this run says.
+
+        Args:
+            about: What its author says of it.
+        """
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self._about.write_text(json.dumps(vars(about)), encoding="utf-8")
+
+    def read_about(self) -> About:
+        """What `write_about` kept, where the run had somebody to tell it."""
+        try:
+            return About(**json.loads(self._about.read_text(encoding="utf-8"))) if self._about.is_file() else About()
+        except (ValueError, TypeError):
+            log.warning("%s is damaged: the card is written without language, licence and examples", self._about)
+            return About()
 
     def stage(
         self,

@@ -1,26 +1,25 @@
-"""Push the models of a run to the Hugging Face Hub while it goes on; the run neither waits for it nor fails by it.
+"""Push the models of a run to the Hugging Face Hub during training, without slowing or failing the run.
 
-The callback stages a model as a folder (`outbox`) and starts a process that sends it (`push`); it waits for that
-process at the end of the run alone, and not for ever. It speaks with the Hub in no other way, and it knows nothing of
-how the model is trained.
+Of each finished save the callback stages a model as a folder (`outbox`) and starts a process that sends it (`sender`);
+only the end of the run waits for that process, and not for ever.
 """
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, replace
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
+from lightning.fabric.plugins import CheckpointIO
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.strategies import DDPStrategy, SingleDeviceStrategy
@@ -28,9 +27,9 @@ from lightning_utilities.core.rank_zero import rank_zero_warn
 
 from ner_lightning.checkpoints import BestCheckpoint, read_checkpoint
 from ner_lightning.errors import InputError
-from ner_lightning.hub.export import About, commit_message, tokenizer_of, write_model
-from ner_lightning.hub.outbox import Destination, Outbox
-from ner_lightning.hub.push import validate
+from ner_lightning.hub.folder import commit_message, tokenizer_of, write_model
+from ner_lightning.hub.outbox import About, Destination, Outbox
+from ner_lightning.hub.sender import validate
 from ner_lightning.model import TokenClassificationModule
 from ner_lightning.scores import known_splits
 
@@ -94,9 +93,8 @@ class PushToHub(Callback):
         self._sender: subprocess.Popen[bytes] | None = None
         self._heard = 0  # records of the journal that were looked at
         self._before = 0  # records that were there before this run
-        self._seen: tuple[str, int] | None = None  # checkpoint and step that were staged last
+        self._seen: str | None = None  # message of the checkpoint that was staged last: its step and score
         self._newest: str | None = None  # name of the newest model, if it could be staged
-        self._look = False  # whether a checkpoint may have been saved since
         self._ends = False  # whether the run is at its end
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
@@ -122,46 +120,31 @@ class PushToHub(Callback):
         run_dir = trainer.log_dir or trainer.default_root_dir  # asked for in all processes, which agree on it
         if not trainer.is_global_zero or trainer.fast_dev_run:  # type: ignore[attr-defined]
             return
-        outbox, about = Outbox(run_dir), json.dumps(asdict(self.about))
+        outbox = Outbox(run_dir)
         try:
-            outbox.folder.mkdir(parents=True, exist_ok=True)
-            (outbox.folder / "about.json").write_text(about, encoding="utf-8")
+            outbox.write_about(self.about)
         except OSError as error:
             raise InputError(f"PushToHub: {outbox.folder} cannot be written to: {error.strerror}") from error
         # once, now that the Hub has just answered for the data: a later save asks it nothing and cannot wait for it
         assert isinstance(pl_module, TokenClassificationModule)  # see `setup`
-        self._tokenizer = tokenizer_of(dict(pl_module.hparams), trust_remote_code=pl_module.trust_remote_code)
+        tokenizer = tokenizer_of(dict(pl_module.hparams), trust_remote_code=pl_module.trust_remote_code)
+        self._write = partial(write_model, model=pl_module.model, tokenizer=tokenizer, run_dir=outbox.run_dir)
         self._outbox, self._heard = outbox, len(outbox.records())
         self._before = self._heard
         self._seen = self._newest = None
-        self._look = self._ends = False
+        self._ends = False
         self._send(check=True)
         if self.push_at_start:
-            self._stage(trainer, pl_module, _at_start(trainer, pl_module), "before training")
-
-    def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
-        """A checkpoint is about to be saved: look for it at the next step."""
-        self._look = True
-
-    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """A checkpoint with weights alone may be saved now, which `on_save_checkpoint` is not told of."""
-        self._look = True
+            self._stage(_at_start(trainer, pl_module), "before training")
+        if self.when in ("best", "every"):
+            saved = partial(self._stage_saved, trainer)
+            trainer.strategy.checkpoint_io = _Announcing(trainer.strategy.checkpoint_io, saved)
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
-        """Stage what was saved since the last step, and pass on what became of earlier pushes."""
-        if self._outbox is None:
+        """Pass on what became of earlier pushes."""
+        if self._outbox is None or self._sender is None or self._sender.poll() is None:
             return
-        try:
-            self._look_after(trainer, pl_module)
-        except Exception as error:  # a folder that was removed, a journal that cannot be read: not worth a run
-            rank_zero_warn(f"PushToHub: {type(error).__name__}: {error}. Training goes on")
-
-    def _look_after(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        assert self._outbox is not None
-        if self._look and self.when in ("best", "every"):
-            self._look = False
-            self._stage_saved(trainer, pl_module)
-        if self._sender is not None and self._sender.poll() is not None:
+        with _never_failing():
             self._hear()
             self._sender = None
             tried = {record["name"] for record in self._outbox.records() if record["event"] == "started"}
@@ -171,7 +154,7 @@ class PushToHub(Callback):
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
         """Push the newest model that was saved, or keep it, within `drain_timeout`."""
         if self._outbox is not None:
-            self._finish(trainer, pl_module)
+            self._finish(trainer)
 
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Push the last model, or keep it, within `drain_timeout`.
@@ -182,44 +165,35 @@ class PushToHub(Callback):
         if self._outbox is None:
             return
         outbox, how_to_send = self._outbox, self._how_to_send()
-        if not self._finish(trainer, pl_module) and self.strict:
+        if not self._finish(trainer) and self.strict:
             kept = _checkpoint(trainer, best=False) is not None
             saved = "its checkpoints are saved" if kept else "no checkpoint of it is saved"
             waits = f", and {how_to_send}" if outbox.waiting() else ""
             raise InputError(f"PushToHub: the model of this run is not on the Hub; {saved}{waits}")
 
-    def _stage_saved(self, trainer: Trainer, pl_module: LightningModule) -> None:
+    def _stage_saved(self, trainer: Trainer) -> None:
         """Stage the checkpoint that `when` asks for, unless it was staged before."""
-        path = _checkpoint(trainer, best=self.when in ("best", "end"))
-        if path is None:
-            return
-        try:
-            checkpoint = read_checkpoint(path)
-        except InputError as error:
-            self._newest = None
-            rank_zero_warn(f"PushToHub: the newest model cannot be pushed: {error}")
-            return
-        step = checkpoint["global_step"]
-        if self._seen == (path, step):
-            return
-        self._stage(trainer, pl_module, checkpoint, commit_message(checkpoint))
-        if self._newest is not None:
-            self._seen = (path, step)
+        with _never_failing():
+            path = _checkpoint(trainer, best=self.when in ("best", "end"))
+            if path is None:
+                return
+            try:
+                checkpoint = read_checkpoint(path)
+            except InputError as error:
+                self._newest = None
+                rank_zero_warn(f"PushToHub: the newest model cannot be pushed: {error}")
+                return
+            message = commit_message(checkpoint)
+            if self._seen != message:
+                self._stage(checkpoint, message)
+                self._seen = message if self._newest is not None else None
 
-    def _stage(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any], message: str) -> None:
+    def _stage(self, checkpoint: dict[str, Any], message: str) -> None:
         assert self._outbox is not None
-        assert isinstance(pl_module, TokenClassificationModule)
+        about = replace(self.about, repo_id=self._repo_id())
+        write = partial(self._write, checkpoint=checkpoint, splits=known_splits(checkpoint), about=about)
         step = checkpoint["global_step"]
         try:
-            write = partial(
-                write_model,
-                checkpoint=checkpoint,
-                model=pl_module.model,
-                tokenizer=self._tokenizer,
-                splits=known_splits(checkpoint),
-                run_dir=self._outbox.run_dir,
-                about=replace(self.about, repo_id=self._repo_id()),
-            )
             self._newest = self._outbox.stage(write, step=step, destination=self.destination, message=message)
         except Exception as error:  # a full disk, above all: the run goes on, and its checkpoints are its own
             self._newest = None
@@ -237,10 +211,8 @@ class PushToHub(Callback):
         assert self._outbox is not None
         command = [sys.executable, "-m", "ner_lightning", "push", str(self._outbox.run_dir.resolve())]
         if check:
-            options = {"repo_id": self.destination.repo_id, "revision": self.destination.revision}
-            command += ["--check", *(f"--{name}={value}" for name, value in options.items() if value is not None)]
-            private = {None: [], True: ["--private"], False: ["--no-private"]}
-            command += private[self.destination.private]
+            options = vars(self.destination).items()
+            command += ["--check", *(f"--{name}={value}" for name, value in options if value is not None)]
         environment = dict(os.environ)
         if token := get_token():  # in a notebook it may come from where another process cannot look
             environment["HF_TOKEN"] = token
@@ -278,12 +250,14 @@ class PushToHub(Callback):
             later = "" if self._ends else f"; nothing is lost: {self._how_to_send()}"  # which the end says anyway
             rank_zero_warn(f"PushToHub: {what}: {record['error']}{self._what_next()}{later}")
 
-    def _finish(self, trainer: Trainer, pl_module: LightningModule) -> bool:
+    def _finish(self, trainer: Trainer) -> bool:
         """Stage what the end is to push and wait for it; says whether the Hub has the newest model."""
         outbox = self._outbox
         assert outbox is not None
+        if isinstance(trainer.strategy.checkpoint_io, _Announcing):
+            trainer.strategy.checkpoint_io = trainer.strategy.checkpoint_io.inner
         self._ends = True
-        self._stage_saved(trainer, pl_module)
+        self._stage_saved(trainer)
         with _interruptible():
             try:
                 deadline = time.monotonic() + self.drain_timeout
@@ -334,6 +308,32 @@ class PushToHub(Callback):
     def _how_to_send(self) -> str:
         assert self._outbox is not None
         return f"`python -m ner_lightning push {self._outbox.run_dir}` sends what waits"
+
+
+class _Announcing(CheckpointIO):
+    """Save as another plugin does, and call a function when the file is there: Lightning has no hook for it."""
+
+    def __init__(self, inner: CheckpointIO, saved: Callable[[], None]) -> None:
+        self.inner = inner
+        self.saved = saved
+
+    def save_checkpoint(self, *args: Any, **options: Any) -> None:
+        self.inner.save_checkpoint(*args, **options)
+        self.saved()
+
+    def load_checkpoint(self, *args: Any, **options: Any) -> dict[str, Any]:
+        return self.inner.load_checkpoint(*args, **options)
+
+    def remove_checkpoint(self, *args: Any, **options: Any) -> None:
+        self.inner.remove_checkpoint(*args, **options)
+
+
+@contextmanager
+def _never_failing() -> Iterator[None]:
+    try:
+        yield
+    except Exception as error:  # a folder that was removed, a journal that cannot be read: not worth a run
+        rank_zero_warn(f"PushToHub: {type(error).__name__}: {error}. Training goes on")
 
 
 def _checkpoint(trainer: Trainer, *, best: bool) -> str | None:

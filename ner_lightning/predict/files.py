@@ -9,13 +9,17 @@ import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
+from itertools import chain
 from pathlib import Path
 
+from tqdm import tqdm  # type: ignore[import-untyped]
+
 from ner_lightning.errors import InputError
-from ner_lightning.files import replacing
+from ner_lightning.files import naming, process_mark, refuse_unwritable, replacing
 from ner_lightning.predict.entities import LabelledRow
-from ner_lightning.predict.forms import OutputFormat, form_of, write
+from ner_lightning.predict.forms import OutputFormat, check_form, form_of, suffix_of, write
 from ner_lightning.predict.tagger import Precision, Tagger
+from ner_lightning.quickstart import packaged
 from ner_lightning.readers import ReadOptions, Source, read
 from ner_lightning.readers.row import Format
 
@@ -30,7 +34,8 @@ def predict(
     format: OutputFormat | None = None,
     input_format: Format | None = None,
     text_column_name: str | None = None,
-    comment_prefix: str | None = None,
+    sentence_column_name: str | None = None,
+    comment_prefix: str = "",
     device: str = "auto",
     precision: Precision = "32-true",
     batch_size: int = 32,
@@ -43,13 +48,15 @@ def predict(
         inputs: Files of any format that is read, or `-` for standard input.
         model: Folder of runs (its newest), of a run (its best checkpoint), a checkpoint, an exported folder, or a
             Hub id.
-        output: File to write, or a folder for several inputs; by default standard output.
+        output: File to write, or a folder, as it must be for several inputs; by default standard output. A file that
+            is there is replaced if its name ends as that of a prediction does.
         format: `conll`, `jsonl`, `csv`, `tsv`, `parquet`, `label-studio` or `colour`; by default columns and tables
-            come out as they are with one column more, all else as JSON lines with entities, of which a terminal shows
-            `colour`.
+            come out as they are with one column more, tasks of Label Studio with predictions, and all else as JSON
+            lines with entities, of which a terminal shows `colour`.
         input_format: What is in the inputs; by default found from suffix and content.
         text_column_name: Where the words or the text are: the number of a CoNLL column, the name of a field or column.
-        comment_prefix: In CoNLL columns, lines that begin with it are comments.
+        sentence_column_name: In a table with one word a row, the column that tells sentences apart.
+        comment_prefix: In CoNLL columns, lines that begin with it are comments; by default there are none.
         device: Where to run: `auto`, `cpu`, `cuda`, `cuda:1`, ...
         precision: Of the arithmetic: `32-true`, `bf16-mixed` or `16-mixed`.
         batch_size: Windows in a batch.
@@ -62,16 +69,20 @@ def predict(
     Raises:
         InputError: An input cannot be read, there is no such model, or the output cannot be written.
     """
+    options = ReadOptions(
+        format=input_format,
+        text_column_name=text_column_name,
+        sentence_column_name=sentence_column_name,
+        comment_prefix=comment_prefix or None,
+        tags=False,
+    )
     with ExitStack() as stack:
-        options = ReadOptions(
-            format=input_format, text_column_name=text_column_name, comment_prefix=comment_prefix, tags=False
-        )
+        # all that is wrong is said before the first word is labelled
         sources = [_open(path, options, stack) for path in inputs]
-        outputs = _outputs(inputs, output)
-        for source, path in zip(sources, outputs, strict=True):
-            _check(source)  # all that is wrong is said before the first word is labelled
-            if path is not None:
-                _refuse_output(path, inputs, model)
+        jobs = [_Job(source, format or _default_form(source, output)) for source in sources]
+        outputs = _outputs(jobs, inputs, output)
+        for path in outputs:
+            _refuse_output(path, inputs, model)
         tagger = Tagger.load(
             model,
             device=device,
@@ -80,40 +91,70 @@ def predict(
             revision=revision,
             trust_remote_code=trust_remote_code,
         )
-        started, words = time.monotonic(), _Counter()
-        for source, path in zip(sources, outputs, strict=True):
-            rows = words.count(tagger.label(source))
-            if path is None:
-                form = format or ("colour" if form_of(source) == "jsonl" and sys.stdout.isatty() else form_of(source))
-                _write_out(rows, form, source, tagger)
-            else:
-                with replacing(path) as partial, partial.open("wb") as file:
-                    write(rows, file, form=format or form_of(source), source=source, entities=tagger.entities)
-        seconds = max(time.monotonic() - started, 1e-9)
+        started = time.monotonic()
+        for job, path in zip(jobs, outputs, strict=True):
+            job.run(tagger, path)
+        words, seconds = sum(job.words for job in jobs), max(time.monotonic() - started, 1e-9)
         where = "" if output in (None, STREAM) else f": {output}"
-        print(f"{words.number:,} words labelled, {words.number / seconds:,.0f} words/s{where}", file=sys.stderr)
-        return words.number
+        print(f"{words:,} words labelled, {words / seconds:,.0f} words/s{where}", file=sys.stderr)
+        return words
 
 
-class _Counter:
-    def __init__(self) -> None:
-        self.number = 0
+class _Job:
+    """A source that was read once, without an error, and the form in which it is written."""
 
-    def count(self, rows: Iterator[LabelledRow]) -> Iterator[LabelledRow]:
-        for each in rows:
-            self.number += len(each.labels)
-            yield each
+    def __init__(self, source: Source, form: OutputFormat) -> None:
+        self.source, self.form = source, form
+        check_form(form, source)
+        self._state = self._look()
+        self.rows, self.words = 0, 0
+        for row in source:
+            self.rows += 1
+            self.words += len(row.words)
+
+    def run(self, tagger: Tagger, path: Path | None) -> None:
+        """Label the rows and write them to a file, or to standard output."""
+        # on a terminal a bar would move over what is written there
+        hidden = True if path is None and sys.stdout.isatty() else None  # None: where standard error is no terminal
+        rows = tqdm(tagger.label(self.source), total=self.rows, unit=" rows", disable=hidden, leave=False)
+        if path is None:
+            self._write_out(rows, tagger)
+            return
+        with replacing(path) as partial, partial.open("wb") as file:
+            write(rows, file, form=self.form, source=self.source, entities=tagger.entities)
+            if self._look() != self._state:
+                raise InputError(f"{self.source.name}: the file was changed while it was read; predict it again")
+
+    def _write_out(self, rows: Iterator[LabelledRow], tagger: Tagger) -> None:
+        file = sys.stdout.buffer
+        try:
+            with naming("standard output", kept="what was written before is there"):
+                write(rows, file, form=self.form, source=self.source, entities=tagger.entities)
+                file.flush()
+        except (BrokenPipeError, InputError) as error:
+            # Python's own last flush must find an open end.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), file.fileno())
+            if isinstance(error, InputError):
+                raise
+            # Who reads has seen enough (`| head`); as a shell tells of a program that SIGPIPE ended.
+            raise SystemExit(128 + 13) from None
+
+    def _look(self) -> tuple[int, int]:
+        assert self.source.path is not None
+        status = self.source.path.stat()
+        return status.st_size, status.st_mtime_ns
 
 
 # a file is replaced where its name ends as that of a prediction: no checkpoint, weights or config, nobody's thesis.tex
-_REPLACED = (".conll", ".conllu", ".jsonl", ".txt", ".tsv", ".csv", ".parquet", ".bio", ".iob", ".iob2")
+_REPLACED = ("", ".conll", ".conllu", ".jsonl", ".txt", ".tsv", ".csv", ".parquet", ".bio", ".iob", ".iob2")
 _VOCABULARIES = ("vocab.txt", "merges.txt")  # of a model's folder
+_JOINED = ("jsonl", "colour")  # forms that may follow each other in one stream
 
 
 def _open(path: str, options: ReadOptions, stack: ExitStack) -> Source:
     """Open an input; what cannot be read twice is copied first."""
     if path != STREAM:
-        file = Path(path).expanduser()
+        file = Path(packaged(path)).expanduser()
         if file.is_file() or file.is_dir() or not file.exists():
             return read(file, options=options, name=path)
     elif sys.stdin.isatty():
@@ -126,47 +167,44 @@ def _open(path: str, options: ReadOptions, stack: ExitStack) -> Source:
     return read(copy, options=options, name="standard input" if path == STREAM else path)
 
 
-def _check(source: Source) -> None:
-    for _ in source:
-        pass
+def _default_form(source: Source, output: str | None) -> OutputFormat:
+    form = form_of(source)
+    return "colour" if form == "jsonl" and output in (None, STREAM) and sys.stdout.isatty() else form
 
 
-def _outputs(inputs: Sequence[str], output: str | None) -> list[Path | None]:
+def _outputs(jobs: Sequence[_Job], inputs: Sequence[str], output: str | None) -> list[Path | None]:
     """The file of each input; None for standard output."""
-    if output in (None, STREAM):
+    if output is None or output == STREAM:
+        if len(inputs) > 1 and any(job.form not in _JOINED for job in jobs):
+            raise InputError("several inputs of this form make no file together: give a folder as --output")
         return [None] * len(inputs)
-    path = Path(str(output)).expanduser()
+    path = Path(output).expanduser()
     if len(inputs) == 1 and not path.is_dir():
         return [path.resolve() if path.is_symlink() else path]  # a link stays one
     if path.exists() and not path.is_dir():
         raise InputError(f"--output={output} is a file, and there are {len(inputs)} inputs: give a folder")
-    names = [Path(name).name for name in inputs]
-    if STREAM in inputs or len(set(names)) < len(names):
+    suffixes = [suffix_of(job.form, job.source) for job in jobs]
+    names = [name if s is None else Path(name).with_suffix(s) for name, s in zip(inputs, suffixes, strict=True)]
+    outputs = [path / Path(name).name for name in names]
+    if STREAM in inputs or len(set(outputs)) < len(outputs):
         raise InputError(f"--output={output}: inputs in a folder need names of their own, found {', '.join(inputs)}")
     path.mkdir(parents=True, exist_ok=True)
-    return [path / name for name in names]
+    return list(outputs)
 
 
-def _refuse_output(path: Path, inputs: Sequence[str], model: str) -> None:
+def _refuse_output(path: Path | None, inputs: Sequence[str], model: str) -> None:
     """Refuse to replace what is read, and any file that has not the name of a former prediction."""
-    if not path.is_file():
+    if path is None:
         return
-    for name in (*inputs, model):
-        if name != STREAM and Path(name).expanduser().is_file() and path.samefile(Path(name).expanduser()):
+    for name in chain(inputs, [model]):
+        read_from = Path(name).expanduser()
+        if name != STREAM and path.is_file() and read_from.is_file() and path.samefile(read_from):
             raise InputError(f"--output={path} is a file that is read: give another one")
-    if path.suffix.lower() not in _REPLACED or path.name in _VOCABULARIES:
+    if path.is_file() and (path.suffix.lower() not in _REPLACED or path.name in _VOCABULARIES):
         raise InputError(
             f"--output={path} is there already and is not replaced, as it may be no prediction: give another name, or "
-            f"one that ends in {', '.join(_REPLACED)}"
+            f"one that ends in {', '.join(filter(None, _REPLACED))}"
         )
-
-
-def _write_out(rows: Iterator[LabelledRow], form: OutputFormat, source: Source, tagger: Tagger) -> None:
-    file = sys.stdout.buffer
-    try:
-        write(rows, file, form=form, source=source, entities=tagger.entities)
-        file.flush()
-    except BrokenPipeError:
-        # Who reads has seen enough (`| head`). Python's own last flush must find an open end.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), file.fileno())
-        raise SystemExit(128 + 13) from None  # as a shell tells of a program that SIGPIPE ended
+    partial = path.parent / f"{path.name}.{process_mark()}.partial"
+    refuse_unwritable(path, partial)
+    partial.unlink()

@@ -8,20 +8,24 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import Callable, Iterable, Iterator
-from itertools import islice
-from pathlib import Path
-from typing import Any, BinaryIO, Literal, get_args
+from collections.abc import Iterable, Iterator
+from itertools import chain, islice, pairwise
+from typing import Any, BinaryIO, Literal
 
 from ner_lightning.errors import InputError
+from ner_lightning.files import open_to_read
 from ner_lightning.predict.entities import EntityReader, LabelledRow
-from ner_lightning.readers import Source
+from ner_lightning.readers import Row, Source
 from ner_lightning.readers.conll import read_lines
+from ner_lightning.readers.delimited import delimiter_of, read_cells
+from ner_lightning.readers.label_studio import is_task
+from ner_lightning.readers.tables import has_word_rows
 
 OutputFormat = Literal["conll", "jsonl", "csv", "tsv", "parquet", "label-studio", "colour"]
 
+_TABLES = ("csv", "tsv", "parquet")
 _COLUMN = "prediction"  # of a table
-_GOLD = ("entities", "spans", "label", "labels", "privacy_mask")  # where entities stand in a record with a text
+_GOLD = ("spans", "label", "labels", "privacy_mask")  # where a record with a text may have entities, too
 _BATCH = 1000  # rows of a table
 
 
@@ -31,9 +35,41 @@ def form_of(source: Source) -> OutputFormat:
     Args:
         source: What is read.
     """
-    if source.format == "conllu":
+    if source.format in ("conll", "conllu"):
         return "conll"
-    return source.format if source.format in ("conll", "csv", "tsv", "parquet") else "jsonl"  # type: ignore[return-value]
+    if source.format in _TABLES:
+        return source.format  # type: ignore[return-value]
+    return "label-studio" if is_task(next(iter(source)).record) else "jsonl"
+
+
+def suffix_of(form: OutputFormat, source: Source) -> str | None:
+    """The suffix of a file of a form; None for that of the source, which comes out as it was.
+
+    Args:
+        form: The form.
+        source: What is read.
+    """
+    if form in _TABLES or (form == "conll" and source.format in ("conll", "conllu")):
+        return None
+    return {"conll": ".conll", "jsonl": ".jsonl", "label-studio": ".json"}.get(form, ".txt")
+
+
+def check_form(form: OutputFormat, source: Source) -> None:
+    """Refuse a form that a source cannot have.
+
+    Args:
+        form: The form.
+        source: What is read.
+
+    Raises:
+        InputError: The source is no such table, or has a column of that name.
+    """
+    if form not in _TABLES:
+        return
+    if source.format != form:
+        raise InputError(f"{source.name} is no {form} file, so there is no column to add: give --format=jsonl or conll")
+    if _COLUMN in _header(source):
+        raise InputError(f"{source.name}: there is a column {_COLUMN}, where the prediction would be; rename it")
 
 
 def write(
@@ -46,19 +82,16 @@ def write(
         file: Where to.
         form: `conll`: the lines of a CoNLL file byte for byte with the label as one more column; of other sources word
             and label with a tab between them. `jsonl`: a JSON object a row, with its fields, `entities`, and `tags`
-            where words were given. `csv`, `tsv`, `parquet`: the table with a column `prediction`. `label-studio`: a
-            JSON array of tasks with predictions. `colour`: text with coloured entities, for a terminal.
-        source: What the rows were read from.
+            where words were given; fields that had the entities before give way. `csv`, `tsv`, `parquet`: the table
+            with a column `prediction`. `label-studio`: a JSON array of tasks with predictions. `colour`: text with
+            coloured entities, for a terminal.
+        source: What the rows were read from; see `check_form`.
         entities: Of the labels of the model.
-
-    Raises:
-        InputError: The source is no table, and a table is asked for.
     """
-    assert form in get_args(OutputFormat)
-    if form in ("csv", "tsv", "parquet"):
-        if source.format not in ("csv", "tsv", "parquet"):
-            raise InputError(f"{source.name} is no table, so there is no column to add: give --format=jsonl or conll")
-        (_parquet if form == "parquet" else _delimited(form))(rows, file)
+    if form == "parquet":
+        _parquet(rows, file, source, entities)
+    elif form in _TABLES:
+        _delimited(rows, file, source, entities)
     elif form == "label-studio":
         _tasks(rows, file, entities)
     elif form == "conll" and source.format in ("conll", "conllu"):
@@ -66,15 +99,16 @@ def write(
     else:
         for each in rows:
             if form == "jsonl":
-                text = _as_json(each, entities)
+                text = _dumped(_as_record(each, entities)) + "\n"
             else:
                 text = _as_columns(each) if form == "conll" else entities.render(each, colour=True) + "\n"
             file.write(text.encode())
 
 
 def _columns(rows: Iterable[LabelledRow], file: BinaryIO, source: Source) -> None:
+    assert source.path is not None
     labels = (label for each in rows for label in each.labels)
-    lines = read_lines(Path(source.path), name=source.name, options=source.options, conllu=source.format == "conllu")
+    lines = read_lines(source.path, name=source.name, options=source.options, conllu=source.format == "conllu")
     for line in lines:
         written = line.with_column(next(labels)) if line.kind == "word" else line
         file.write((written.text + written.ending).encode())
@@ -86,75 +120,136 @@ def _as_columns(each: LabelledRow) -> str:
     return "".join([*(f"{word}\t{label}\n" for word, label in zip(words, each.labels, strict=True)), "\n"])
 
 
-def _as_json(each: LabelledRow, entities: EntityReader) -> str:
-    found = entities.as_dicts(each)
-    if each.row.text is None:
-        fields = each.row.record or {"tokens": each.row.words}
-        added = {"tags": each.labels, "entities": found}
-    else:
-        record = each.row.record or {"text": each.row.text}
-        fields = {name: value for name, value in record.items() if name not in _GOLD or not isinstance(value, list)}
-        added = {"entities": found}
-    return json.dumps({**fields, **added}, ensure_ascii=False, default=str) + "\n"
+def _as_record(each: LabelledRow, entities: EntityReader) -> dict[str, Any]:
+    added: dict[str, Any] = {"entities": entities.as_dicts(each)}
+    return {**_fields(each.row), **({"tags": each.labels} if each.row.text is None else {}), **added}
 
 
-def _delimited(form: str) -> Callable[[Iterable[LabelledRow], BinaryIO], None]:
-    def write_table(rows: Iterable[LabelledRow], file: BinaryIO) -> None:
-        text = io.TextIOWrapper(file, encoding="utf-8", newline="", write_through=True)
-        writer = csv.writer(text, delimiter="\t" if form == "tsv" else ",", lineterminator="\n")
-        for number, record in enumerate(_records(rows)):
-            if not number:
-                writer.writerow(record)
-            writer.writerow([v if isinstance(v, str) else json.dumps(v, ensure_ascii=False) for v in record.values()])
-        text.detach()
+def _fields(row: Row) -> dict[str, Any]:
+    """What a row has beside its annotation."""
+    record = row.record["data"] if is_task(row.record) else row.record
+    if row.text is None:
+        if row.lines is not None or not record:  # of the lines of a sentence nothing but their words
+            return {"tokens": row.words}
+        given = any(row.words == value for value in record.values())
+        return record if given else {**record, "tokens": row.words}
+    if not record:
+        document = {"document_id": row.document} if isinstance(row.document, str) else {}  # of brat, its file
+        return {"text": row.text, **document}
+    return {name: value for name, value in record.items() if not (name in _GOLD and _are_entities(value))}
 
-    return write_table
+
+def _are_entities(value: Any) -> bool:
+    """Tell entities from the label of a whole text, which stays."""
+    return isinstance(value, list) and all(isinstance(item, list | dict) for item in value)
 
 
-def _parquet(rows: Iterable[LabelledRow], file: BinaryIO) -> None:
-    import pyarrow
+def _dumped(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False, default=str)
+
+
+def _header(source: Source) -> list[str]:
+    assert source.path is not None
+    if source.format == "parquet":
+        from pyarrow import parquet
+
+        return list(parquet.read_schema(source.path).names)
+    return next(read_cells(source.path, name=source.name, tabs=source.format == "tsv"))[1]
+
+
+def _cells(rows: Iterable[LabelledRow], source: Source, entities: EntityReader) -> Iterator[Any]:
+    """What a table is given in each of its rows: the label of a word, the labels of all, or the entities of a text."""
+    assert source.path is not None
+    words = has_word_rows(source.path, name=source.name, options=source.options, format=source.format)  # type: ignore[arg-type]
+    for each in rows:
+        if words:
+            yield from each.labels
+        else:
+            yield each.labels if each.row.text is None else entities.as_dicts(each)
+
+
+def _delimited(rows: Iterable[LabelledRow], file: BinaryIO, source: Source, entities: EntityReader) -> None:
+    """Each row byte for byte with a cell more, before its line end; it may have several lines."""
+    assert source.path is not None
+    tabs = source.format == "tsv"
+    starts = (line for line, _ in read_cells(source.path, name=source.name, tabs=tabs))
+    cells = chain([_COLUMN], _cells(rows, source, entities))
+    with open_to_read(source.path) as lines:
+        delimiter = "\t" if tabs else delimiter_of(lines.readline().decode("utf-8-sig"))
+        lines.seek(0)
+        first = next(starts)
+        file.writelines(islice(lines, first - 1))
+        for start, following in pairwise(chain([first], starts, [None])):
+            assert start is not None
+            block = list(lines if following is None else islice(lines, following - start))
+            cell = next(cells)
+            added = delimiter + _quoted(cell if isinstance(cell, str) else _dumped(cell), None if tabs else delimiter)
+            last = max(number for number, line in enumerate(block) if line.strip())
+            body = block[last].removesuffix(b"\n").removesuffix(b"\r") if block[last].endswith(b"\n") else block[last]
+            block[last] = body + added.encode() + block[last][len(body) :]
+            file.writelines(block)
+
+
+def _quoted(cell: str, delimiter: str | None) -> str:
+    """A cell as CSV has it; between tabs nothing needs marks."""
+    if delimiter is None:
+        return cell
+    text = io.StringIO()
+    csv.writer(text, delimiter=delimiter, lineterminator="").writerow([cell])
+    return text.getvalue()
+
+
+def _parquet(rows: Iterable[LabelledRow], file: BinaryIO, source: Source, entities: EntityReader) -> None:
+    import pyarrow as pa
     from pyarrow import parquet
 
-    records, writer = _records(rows), None
-    while batch := list(islice(records, _BATCH)):
-        table = pyarrow.Table.from_pylist(batch, schema=None if writer is None else writer.schema)
-        writer = writer or parquet.ParquetWriter(file, table.schema)
-        writer.write_table(table)
-    if writer is not None:
-        writer.close()
-
-
-def _records(rows: Iterable[LabelledRow]) -> Iterator[dict[str, Any]]:
-    """The records of a table, of which one may be a word or a sentence."""
-    for each in rows:
-        record = each.row.record
-        if each.row.lines is not None:  # a record a word
-            columns = [*record.values(), each.labels]
-            yield from (dict(zip([*record, _COLUMN], cells, strict=True)) for cells in zip(*columns, strict=True))
-        else:
-            yield {**record, _COLUMN: each.labels}
+    assert source.path is not None
+    cells = _cells(rows, source, entities)
+    first = next(cells)
+    cells = chain([first], cells)
+    entity = pa.struct(
+        {"type": pa.string(), "text": pa.string(), "start": pa.int64(), "end": pa.int64(), "score": pa.float64()}
+    )
+    of_text = next(iter(source)).text is not None
+    kind = pa.string() if isinstance(first, str) else pa.list_(entity if of_text else pa.string())
+    with open_to_read(source.path) as opened, parquet.ParquetFile(opened) as table:
+        schema = table.schema_arrow.append(pa.field(_COLUMN, kind))
+        with parquet.ParquetWriter(file, schema) as writer:
+            for batch in table.iter_batches(batch_size=_BATCH):
+                added = pa.array(list(islice(cells, batch.num_rows)), kind)
+                writer.write_batch(pa.RecordBatch.from_arrays([*batch.columns, added], schema=schema))
 
 
 def _tasks(rows: Iterable[LabelledRow], file: BinaryIO, entities: EntityReader) -> None:
     opening = b"["
     for each in rows:
-        row = each.row
-        text = " ".join(row.words) if row.text is None else row.text
-        task = {name: value for name, value in row.record.items() if name in ("id", "data", "meta")}
-        found = entities.in_text(each)
-        regions = [
-            {
-                "from_name": "label",
-                "to_name": "text",
-                "type": "labels",
-                "value": {**{key: e[key] for key in ("start", "end", "text")}, "labels": [e["type"]]},
-                "score": e["score"],
-            }
-            for e in found
-        ]
-        score = min((e["score"] for e in found), default=1.0)
-        task.setdefault("data", {"text": text})
-        task["predictions"] = [{"model_version": "ner-lightning", "score": score, "result": regions}]
-        file.write(opening + b"\n" + json.dumps(task, ensure_ascii=False, default=str).encode())
+        task = each.row.record if is_task(each.row.record) else {"data": _task_data(each.row)}
+        task = {**task, "predictions": [_prediction(each, task, entities)]}
+        file.write(opening + b"\n" + _dumped(task).encode())
         opening = b","
-    file.write(b"[]\n" if opening == b"[" else b"\n]\n")
+    file.write(b"\n]\n")
+
+
+def _task_data(row: Row) -> dict[str, Any]:
+    return {**_fields(row), "text": " ".join(row.words) if row.text is None else row.text}
+
+
+def _prediction(each: LabelledRow, task: dict[str, Any], entities: EntityReader) -> dict[str, Any]:
+    """The entities as regions, named as those that a person has marked, else as Label Studio's template for NER has it.
+
+    The score of the whole is that of the word that is least certain: tasks can be sorted by it.
+    """
+    marked = (region for annotation in task.get("annotations", ()) for region in annotation.get("result", ()))
+    known: dict[str, Any] = next((region for region in marked if "labels" in region.get("value", {})), {})
+    regions = [
+        {
+            "id": str(number),
+            "from_name": known.get("from_name", "label"),
+            "to_name": known.get("to_name", "text"),
+            "type": "labels",
+            "value": {**{name: entity[name] for name in ("start", "end", "text")}, "labels": [entity["type"]]},
+            "score": entity["score"],
+        }
+        for number, entity in enumerate(entities.in_text(each))
+    ]
+    return {"model_version": "ner_lightning", "score": min(each.scores, default=1.0), "result": regions}

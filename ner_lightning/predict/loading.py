@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ner_lightning.checkpoints import newest_checkpoint, read_checkpoint
+from ner_lightning.checkpoints import find_checkpoint, read_checkpoint
 from ner_lightning.encoding import Encoder
 from ner_lightning.errors import InputError
 from ner_lightning.pretrained import load_config, load_token_classifier, load_tokenizer, trained_labels, window_length
@@ -20,21 +20,25 @@ def load_trained(
     """Load a classifier, and the encoder that it was trained with.
 
     Args:
-        model: Folder of runs, folder of a run, a checkpoint, an exported folder, or a Hub id.
+        model: Folder of runs, of which the newest is taken, folder of a run, whose best checkpoint is taken, a
+            checkpoint, an exported folder, or a Hub id.
         revision: Branch, tag or commit of a model on the Hub.
         trust_remote_code: Run the code that comes with the model, where it needs it.
 
     Raises:
         InputError: There is no such model, or none that was trained to label words.
     """
-    path = Path(model)
-    if path.is_file():
+    path = Path(model).expanduser()
+    if path.is_file() or path.suffix == ".ckpt":
         return _from_checkpoint(path, trust_remote_code)
-    if path.is_dir() and not (path / "config.json").is_file():
-        checkpoint = newest_checkpoint(path)
-        if checkpoint is None:
-            raise InputError(f"{model}: no checkpoint and no exported model below this folder")
-        return _from_checkpoint(checkpoint, trust_remote_code)
+    if path.is_dir():
+        if not (path / "config.json").is_file():
+            checkpoint = find_checkpoint(path, root=path)
+            assert checkpoint is not None
+            return _from_checkpoint(checkpoint, trust_remote_code)
+        model = str(path)
+    elif model == "runs":
+        raise InputError("there is no folder runs here: run `fit` first, or give the model")
     config = load_config(model, revision=revision, trust_remote_code=trust_remote_code)
     labels = trained_labels(config)
     if labels is None:

@@ -7,12 +7,14 @@ that what comes out is what was scored.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from itertools import islice
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
+import numpy as np
 import torch
 
+from ner_lightning.decoding import decode, probabilities
 from ner_lightning.encoding import Collator, Encoder
 from ner_lightning.errors import InputError
 from ner_lightning.predict.entities import EntityReader, LabelledRow
@@ -25,7 +27,8 @@ if TYPE_CHECKING:
 
 Precision = Literal["32-true", "bf16-mixed", "16-mixed"]
 
-_ROWS = 256  # that are sorted by length together: enough for even batches, little memory
+# of what is sorted by length together: enough for even batches, little memory
+_ROWS, _WORDS = 256, 16_384
 
 
 class TaggedWord(NamedTuple):
@@ -49,6 +52,9 @@ class Tagger:
         device: Where to run: `auto`, `cpu`, `cuda`, `cuda:1`, ...
         precision: Of the arithmetic; weights stay in float32.
         batch_size: Windows in a batch.
+
+    Raises:
+        InputError: The device cannot be used, or a batch holds nothing.
     """
 
     def __init__(
@@ -66,11 +72,14 @@ class Tagger:
         self.labels = encoder.labels
         self.encoder = encoder
         self.entities = EntityReader(self.labels)
-        self.device = torch.device(("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device)
         self.batch_size = batch_size
-        self._decode = decode or _most_probable
+        self._decode = decode
         self._dtype = {"32-true": None, "bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}[precision]
-        self._model = model.eval().to(self.device)
+        try:
+            self.device = torch.device(("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device)
+            self._model = model.to(self.device)
+        except (RuntimeError, AssertionError) as error:  # of torch, about its build, this machine, or the name
+            raise InputError(f"device={device} cannot be used: {str(error).splitlines()[0]}") from error
 
     @classmethod
     def load(
@@ -116,7 +125,7 @@ class Tagger:
         Raises:
             InputError: The inputs are neither.
         """
-        found = [self.entities.as_dicts(labelled) for labelled in self.label(_rows(inputs))]
+        found = [self.entities.as_dicts(labelled) for labelled in self.label(rows_of(inputs))]
         return found[0] if isinstance(inputs, str) else found
 
     def tags(self, inputs: Any) -> list[Any]:
@@ -133,7 +142,7 @@ class Tagger:
         """
         tagged = [
             [TaggedWord(*each) for each in zip(labelled.row.words, labelled.labels, labelled.scores, strict=True)]
-            for labelled in self.label(_rows(inputs))
+            for labelled in self.label(rows_of(inputs))
         ]
         return tagged[0] if isinstance(inputs, str) else tagged
 
@@ -152,7 +161,7 @@ class Tagger:
         column = next((name for name in ("tokens", "text") if name in batch), None)
         if column is None:
             raise InputError(f"expected a column text or tokens, found {', '.join(batch) or 'none'}")
-        labelled = list(self.label(_rows([_plain(value) for value in batch[column]])))
+        labelled = list(self.label(rows_of(batch[column])))
         added: dict[str, Any] = {"entities": [self.entities.as_dicts(each) for each in labelled]}
         if column == "tokens":
             added["tags"] = [each.labels for each in labelled]
@@ -164,8 +173,7 @@ class Tagger:
         Args:
             rows: As a reader gives them.
         """
-        remaining = iter(rows)
-        while chunk := list(islice(remaining, _ROWS)):
+        for chunk in _chunks(rows):
             labels, scores = self._predict([row.words for row in chunk])
             first = 0
             for row in chunk:
@@ -188,34 +196,49 @@ class Tagger:
         order = sorted(range(len(lengths)), key=lambda window: -lengths[window])
         label_ids = torch.full((num_words,), -1, dtype=torch.int64)
         scores = torch.zeros(num_words)
+        training = self._model.training  # of a model that is still trained
+        self._model.eval()
         for start in range(0, len(order), self.batch_size):
             windows = order[start : start + self.batch_size]
             batch = collate({name: [values[i] for i in windows] for name, values in columns.items()})  # type: ignore[misc]
             place = batch["word_index"][batch["word_index"] >= 0]  # type: ignore[index]
             label_ids[place], scores[place] = self._run(batch)
+        self._model.train(training)
         assert bool((label_ids >= 0).all()), "each word comes once"
         return [self.labels[i] for i in label_ids.tolist()], scores.tolist()
 
     def _run(self, batch: dict[str, Any]) -> tuple[Tensor, Tensor]:
         batch = {name: value.to(self.device) if name != "num_words" else value for name, value in batch.items()}
-        with torch.autocast(self.device.type, dtype=self._dtype or torch.bfloat16, enabled=self._dtype is not None):
-            logits = self._model(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"]).logits
         scored = batch["word_index"] >= 0
-        label_ids = self._decode(batch, logits)[scored]
-        scores = logits[scored].float().softmax(-1).gather(-1, label_ids[:, None])[:, 0]
-        return label_ids.cpu(), scores.cpu()
+        # nothing around 32 bits: within a Trainer its own precision holds
+        with nullcontext() if self._dtype is None else torch.autocast(self.device.type, dtype=self._dtype):
+            logits = self._model(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"]).logits
+            label_ids = (decode(logits) if self._decode is None else self._decode(batch, logits))[scored]
+            return label_ids.cpu(), probabilities(logits[scored], label_ids).cpu()
 
 
-def _most_probable(batch: dict[str, Any], logits: Tensor) -> Tensor:
-    return logits.argmax(-1)
+def _chunks(rows: Iterable[Row]) -> Iterator[list[Row]]:
+    chunk: list[Row] = []
+    words = 0
+    for row in rows:
+        chunk.append(row)
+        words += len(row.words)
+        if len(chunk) == _ROWS or words >= _WORDS:
+            yield chunk
+            chunk, words = [], 0
+    if chunk:
+        yield chunk
 
 
-def _plain(value: Any) -> Any:
-    """A text as it is, and an array of words, which Arrow and numpy give, as a list."""
-    return value if isinstance(value, str) else list(value)
+def rows_of(inputs: Any) -> list[Row]:
+    """Make rows of texts, whose words are found here, and of lists of words.
 
+    Args:
+        inputs: A text, a list of texts, or a list of lists of words.
 
-def _rows(inputs: Any) -> list[Row]:
+    Raises:
+        InputError: The inputs are neither.
+    """
     if isinstance(inputs, str):
         inputs = [inputs]
     rows = []
@@ -223,7 +246,7 @@ def _rows(inputs: Any) -> list[Row]:
         if isinstance(each, str):
             spans = split_words(each)
             rows.append(Row([each[s:e] for s, e in spans], None, each, spans, None, f"input {number}", None, {}))
-        elif isinstance(each, list | tuple) and all(isinstance(word, str) for word in each):
+        elif isinstance(each, list | tuple | np.ndarray) and all(isinstance(word, str) for word in each):
             rows.append(Row(list(each), None, None, None, None, f"input {number}", None, {}))
         else:
             raise InputError(f"input {number}: expected a text or a list of words, found {each!r:.80}")

@@ -11,11 +11,10 @@ from pathlib import Path
 
 from ner_lightning.errors import InputError
 from ner_lightning.files import open_to_read
-from ner_lightning.readers.columns import decode_line
 from ner_lightning.readers.foreign import HEAD, refuse_foreign
 from ner_lightning.readers.offsets import Entity, tags_of
 from ner_lightning.readers.row import ReadOptions, Row, clip
-from ner_lightning.readers.text import words_of
+from ner_lightning.readers.text import decode_line, words_of
 from ner_lightning.words import Span
 
 
@@ -56,7 +55,7 @@ def texts_of(path: Path, name: str) -> list[Path]:
     if alone:
         raise InputError(f"{alone[0]}: expected its text in {alone[0].with_suffix('.txt').name} beside it, found none")
     if not texts:
-        raise InputError(f"{name}: expected .txt files, with their .ann files beside them, found none in the folder")
+        raise InputError(f"{name}: expected a file, or a folder of brat with .txt and .ann files, found a directory")
     return texts
 
 

@@ -12,8 +12,8 @@ from typing import Any
 
 from ner_lightning.errors import InputError
 from ner_lightning.files import open_to_read
-from ner_lightning.readers.columns import decode_line
 from ner_lightning.readers.row import clip
+from ner_lightning.readers.text import decode_line
 
 
 def read_cells(path: Path, *, name: str, tabs: bool) -> Iterator[tuple[int, list[str]]]:
@@ -32,6 +32,15 @@ def read_cells(path: Path, *, name: str, tabs: bool) -> Iterator[tuple[int, list
         for number, cells in _tabs(lines) if tabs else _commas(lines, name):
             if cells:
                 yield number, cells
+
+
+def delimiter_of(line: str) -> str:
+    """What stands between the cells of CSV: commas, or semicolons where the first line has no comma.
+
+    Args:
+        line: The first line.
+    """
+    return ";" if ";" in line and "," not in line else ","
 
 
 def unpack(place: str, column: str, cell: str) -> Any:
@@ -77,8 +86,7 @@ def _tabs(lines: Iterator[str]) -> Iterator[tuple[int, list[str]]]:
 
 def _commas(lines: Iterator[str], name: str) -> Iterator[tuple[int, list[str]]]:
     first = next(lines, "")
-    delimiter = ";" if ";" in first and "," not in first else ","
-    reader = csv.reader(chain([first], lines), delimiter=delimiter, strict=True)
+    reader = csv.reader(chain([first], lines), delimiter=delimiter_of(first), strict=True)
     start = 1
     try:
         for fields in reader:

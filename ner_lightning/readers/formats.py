@@ -60,7 +60,7 @@ def read(path: str | Path, *, options: ReadOptions | None = None, name: str | No
     format = _format(path, name, options)
     declared = tables.declared_names(path, name=name, options=options) if format == "parquet" else None
     rows: Callable[[], Iterator[Row]] = partial(_READERS[format], path, name=name, options=options)
-    return Source(name, format, options, declared, rows, partial(_digest, path, name, format))
+    return Source(name, format, options, declared, rows, partial(_digest, path, name, format), path)
 
 
 def _format(path: Path, name: str, options: ReadOptions) -> Format:
@@ -72,7 +72,7 @@ def _format(path: Path, name: str, options: ReadOptions) -> Format:
             raise InputError(f"{name}: expected a file, found a directory")
         brat.texts_of(path, name)
         return "brat"
-    if suffix == ".ann":
+    if suffix == ".ann" and asked is None:
         raise InputError(f"{name}: the annotations of brat alone; give the .txt beside it, or the folder of both")
     with open_to_read(path) as file:
         head = file.read(HEAD)
@@ -89,6 +89,8 @@ def _format(path: Path, name: str, options: ReadOptions) -> Format:
 def _look(head: bytes, suffix: str, options: ReadOptions) -> Format:
     lines = head.decode("utf-8-sig", errors="replace").split("\n")
     lines = lines[:-1] or lines  # of the last perhaps a part was read
+    if options.comment_prefix:
+        return "conll"
     if re.match(r'\s*(\{\s*"|\[\s*\{)', "\n".join(lines[:3])):
         return "json"
     if suffix == ".tsv" and _is_header(lines[0], options):

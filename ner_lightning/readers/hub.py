@@ -1,16 +1,19 @@
-"""Hub datasets: an id, a configuration and a revision, to the tables of exactly one commit.
+"""Hub datasets: an id, a configuration and a revision, to the rows of exactly one commit.
 
-Knows which ids no longer load and what to use instead, and what can be done without network. What the columns
-mean is for `sources`.
+Ids that no longer load are answered with what to use instead, and a missing network with what can be done without it.
 """
 
 import re
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ner_lightning.errors import InputError
-from ner_lightning.sources import Table, content_key, first_line, is_whole, named_splits, table_of
+from ner_lightning.cache import is_whole
+from ner_lightning.errors import InputError, first_line
+from ner_lightning.readers.folder import named_splits
+from ner_lightning.readers.row import ReadOptions, Source
+from ner_lightning.readers.tables import dataset_source
 
 if TYPE_CHECKING:
     from datasets import DatasetDict
@@ -18,10 +21,9 @@ if TYPE_CHECKING:
 _CONVERTED = "refs/convert/parquet"  # the branch where the Hub keeps its own parquet copy of a dataset
 # Ids that no longer load, and what holds the same corpus (id, revision).
 _SUCCESSORS: dict[str, tuple[str, str | None]] = {
-    "conll2003": ("lhoestq/conll2003", None),
-    "eriktks/conll2003": ("lhoestq/conll2003", None),
-    "tner/conll2003": ("lhoestq/conll2003", None),
-    "tomaarsen/conll2003": ("lhoestq/conll2003", None),
+    "conll2003": ("tomaarsen/conll2003", _CONVERTED),  # of the copies this one keeps the documents
+    "eriktks/conll2003": ("tomaarsen/conll2003", _CONVERTED),
+    "tner/conll2003": ("tomaarsen/conll2003", _CONVERTED),
     "wikiann": ("unimelb-nlp/wikiann", None),
     "wnut_17": ("leondz/wnut_17", _CONVERTED),
     "ncbi_disease": ("ncbi/ncbi_disease", _CONVERTED),
@@ -29,16 +31,19 @@ _SUCCESSORS: dict[str, tuple[str, str | None]] = {
 }
 
 
-def hub_tables(name: str, config: str | None, revision: str | None) -> tuple[dict[str, Table], str]:
+def read_hub(
+    name: str, *, config: str | None, revision: str | None, options: ReadOptions
+) -> tuple[dict[str, Source], str]:
     """Load the splits of a dataset, and tell the commit that they are of.
 
     Args:
         name: `namespace/name`.
-        config: the configuration, where there are several.
-        revision: branch, tag or commit; None for the main branch.
+        config: The configuration, where there are several.
+        revision: Branch, tag or commit; None for the main branch.
+        options: How the rows are read.
 
     Raises:
-        InputError: the dataset cannot be loaded; says what to change.
+        InputError: The dataset cannot be loaded; says what to change.
     """
     from huggingface_hub import constants
     from huggingface_hub.errors import GatedRepoError
@@ -53,12 +58,14 @@ def hub_tables(name: str, config: str | None, revision: str | None) -> tuple[dic
         splits, commit = (_cached if constants.HF_HUB_OFFLINE else _downloaded)(name, config, revision)
     except GatedRepoError as error:
         raise InputError(f"dataset {name} is gated: accept its terms on the Hub, then `hf auth login`") from error
-    tables = {}
+    sources = {}
     for split, found in named_splits(f"dataset {name}", splits).items():
         # The file names tell the configuration, which was perhaps not asked for by name.
-        key = content_key(name, config, commit, found, splits[found].cache_files)
-        tables[split] = table_of(f"{name}, {found} split", splits[found], key)
-    return tables, commit
+        digest = repr([name, config, commit, found, splits[found].cache_files])
+        sources[split] = dataset_source(
+            splits[found], name=f"{name}, {found} split", digest=partial(str, digest), options=options
+        )
+    return sources, commit
 
 
 def _downloaded(name: str, config: str | None, revision: str | None) -> tuple["DatasetDict", str]:

@@ -9,9 +9,9 @@ from typing import Any, BinaryIO
 
 from ner_lightning.errors import InputError
 from ner_lightning.files import open_to_read
-from ner_lightning.readers.columns import decode_line
 from ner_lightning.readers.records import rows_of
 from ner_lightning.readers.row import ReadOptions, Row, clip
+from ner_lightning.readers.text import decode_line
 
 
 def read_rows(path: Path, *, name: str, options: ReadOptions) -> Iterator[Row]:

@@ -5,6 +5,7 @@ from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from hashlib import sha256
 from json import dumps
+from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 from ner_lightning.words import Span
@@ -23,7 +24,7 @@ class Row(NamedTuple):
         spans: Where each word stands in the text; None where the words were given.
         document: The document that the row belongs to; None where the source does not tell.
         place: `path:line` or `path, row 12` (from 0), for an error about the row.
-        lines: The line of each word, where the source has one word a line.
+        lines: The line, or the number of the table row, of each word, where the source has one word a line.
         record: The JSON object or table row as it was read; of a table with one word a row, the values of each
             column. Empty for columns and plain text.
     """
@@ -36,6 +37,16 @@ class Row(NamedTuple):
     place: str
     lines: list[int] | None
     record: dict[str, Any]
+
+    def place_of(self, word: int) -> str:
+        """Tell where a word stands, for an error about it.
+
+        Args:
+            word: Its index in the row.
+        """
+        if self.lines is None:
+            return self.place
+        return f"{self.place.removesuffix(str(self.lines[0]))}{self.lines[word]}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,6 +97,7 @@ class Source:
         declared: The label names that the source declares (`ClassLabel`), whether they occur or not.
         rows: Reads the rows.
         digest: Stands for the content.
+        path: The file or folder; None for a table in memory or of the Hub.
     """
 
     name: str
@@ -94,6 +106,7 @@ class Source:
     declared: list[str] | None
     rows: Callable[[], Iterator[Row]] = field(repr=False)
     digest: Callable[[], str] = field(repr=False)
+    path: Path | None = None
 
     def __iter__(self) -> Iterator[Row]:
         """Read the rows from the start.

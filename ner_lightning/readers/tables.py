@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from ner_lightning.errors import InputError
+from ner_lightning.errors import InputError, first_line
 from ner_lightning.files import open_to_read
 from ner_lightning.readers.delimited import read_cells, unpack
 from ner_lightning.readers.records import names_of, rows_of, tag_column
@@ -27,7 +27,7 @@ _BATCH = 1000  # rows
 
 class _Record(NamedTuple):
     place: str
-    line: int | None
+    line: int  # or the number of the row
     cells: dict[str, Any]
 
 
@@ -53,7 +53,22 @@ def read_rows(path: Path, *, name: str, options: ReadOptions, format: Format) ->
     Raises:
         InputError: A column or a row cannot be used; says where.
     """
-    return _rows(_parquet(path, name) if format == "parquet" else _delimited(path, name, format), options)
+    return _rows(_table(path, name, format), options)
+
+
+def has_word_rows(path: Path, *, name: str, options: ReadOptions, format: Format) -> bool:
+    """Tell whether each row of a table is a word.
+
+    Args:
+        path: The file.
+        name: What an error calls it.
+        options: Of them, the names of columns.
+        format: `csv`, `tsv` or `parquet`.
+
+    Raises:
+        InputError: It is no such table.
+    """
+    return _word_column(_table(path, name, format), options) is not None
 
 
 def declared_names(path: Path, *, name: str, options: ReadOptions) -> list[str] | None:
@@ -81,7 +96,7 @@ def dataset_source(rows: "Dataset", *, name: str, digest: Callable[[], str], opt
     """
 
     def records() -> Iterator[_Record]:
-        return (_Record(f"{name}, row {number}", None, cells) for number, cells in enumerate(rows))
+        return (_Record(f"{name}, row {number}", number, cells) for number, cells in enumerate(rows))
 
     table = _Table(name, list(rows.column_names), _names_in(rows.features), records, False)
     return Source(name, "dataset", options, _declared(table, options), lambda: _rows(table, options), digest)
@@ -100,18 +115,22 @@ def _names_in(features: Any) -> dict[str, list[str]]:
     return {name: list(one.names) for name, one in classes.items() if isinstance(one, ClassLabel)}
 
 
+def _table(path: Path, name: str, format: Format) -> _Table:
+    return _parquet(path, name) if format == "parquet" else _delimited(path, name, format)
+
+
 def _parquet(path: Path, name: str) -> _Table:
     from datasets import Features
     from pyarrow import ArrowException, parquet
 
     def refuse(error: Exception) -> InputError:
-        return InputError(f"{name}: expected a parquet file: {(str(error).splitlines() or ['it is damaged'])[0]}")
+        return InputError(f"{name}: expected a parquet file: {first_line(error)}")
 
     def records() -> Iterator[_Record]:
         try:
             with open_to_read(path) as file, parquet.ParquetFile(file) as table:
                 rows = (row for batch in table.iter_batches(batch_size=_BATCH) for row in batch.to_pylist())
-                yield from (_Record(f"{name}, row {number}", None, row) for number, row in enumerate(rows))
+                yield from (_Record(f"{name}, row {number}", number, row) for number, row in enumerate(rows))
         except (ArrowException, OSError) as error:
             raise refuse(error) from error
 
@@ -192,13 +211,12 @@ def _sentences(table: _Table, column: str, options: ReadOptions) -> Iterator[Row
     document: Any = None
     words: list[str] = []
     tags: list[str] = []
-    lines: list[int | None] = []
+    lines: list[int] = []
     cells: dict[str, list[Any]] = {}
     place = ""
 
     def row() -> Row:
-        known = [line for line in lines if line is not None]
-        return Row(words, None if tag is None else tags, None, None, document, place, known or None, cells)
+        return Row(words, None if tag is None else tags, None, None, document, place, lines, cells)
 
     for record in table.records():
         begins = record.cells[sentence]

@@ -6,7 +6,6 @@ from pathlib import Path
 
 from ner_lightning.errors import InputError
 from ner_lightning.files import open_to_read
-from ner_lightning.readers.columns import decode_line
 from ner_lightning.readers.row import ReadOptions, Row
 from ner_lightning.words import Span, split_words
 
@@ -44,6 +43,28 @@ def words_of(text: str, options: ReadOptions) -> list[Span]:
     if options.split_at == "spaces":
         return [Span(*match.span()) for match in _FIELD.finditer(text)]
     return split_words(text)
+
+
+def decode_line(raw: bytes, *, name: str, number: int) -> tuple[str, str]:
+    r"""Give the text of a line and its ending: `"\n"`, `"\r\n"` or nothing.
+
+    Args:
+        raw: The line with its ending.
+        name: What an error calls the file.
+        number: The number of the line.
+
+    Raises:
+        InputError: The line is not UTF-8.
+    """
+    try:
+        whole = raw.decode()
+    except UnicodeDecodeError as error:
+        raise InputError(
+            f"{name}:{number}: expected UTF-8, found byte 0x{raw[error.start]:02x} "
+            f"at position {error.start + 1} of the line; convert the file to UTF-8"
+        ) from error
+    text = whole[:-2] if whole.endswith("\r\n") else whole[:-1] if whole.endswith("\n") else whole
+    return text, whole[len(text) :]
 
 
 _FIELD = re.compile(r"[^ \t\r\n\f\v]+")  # white space of ASCII alone, as between CoNLL columns

@@ -46,9 +46,13 @@ class RunSummary(Callback):
     """At the end of `fit`, print the epochs, the best score, where the checkpoint is, and the speed.
 
     Where no progress bar tells how far a run is, each epoch and each validation is a line at once.
+
+    Args:
+        program: How the command that tests a run begins.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, program: str = "python -m ner_lightning") -> None:
+        self.program = program
         self.epochs: list[tuple[int, dict[str, float]]] = []
         self._seconds = 0.0  # spent in training steps, without validation
         self._resumed_at: float | None = None
@@ -157,7 +161,7 @@ class RunSummary(Callback):
             f"speed       {sentences_rate:,.0f} sentences/s, {words_rate:,.0f} words/s in training on {device}"
         )
         if path:
-            lines.append(f"next        python -m ner_lightning test --ckpt_path {path}")
+            lines.append(f"next        {self.program} test --ckpt_path {path}")
         return "\n".join(lines)
 
 
@@ -168,13 +172,15 @@ def corpus_text(data: TokenClassificationDataModule, splits: Sequence[str]) -> s
         data: The datamodule.
         splits: Those that the run uses, where there are such.
     """
-    files = {"train": data.train_file, "validation": data.validation_file, "test": data.test_file}
+    given = {"train": data.train_file, "validation": data.validation_file, "test": data.test_file}
+    files = {split: paths if isinstance(paths, str) else " ".join(paths or []) for split, paths in given.items()}
     corpus, labels = data.corpus, data.labels
     parts = [
-        " ".join([split, *([str(files[split])] if files[split] is not None else []), f"({count:,} sentences)"])
+        " ".join([split, *filter(None, [files[split]]), f"({count:,} sentences)"])
         for split, count in ((split, len(corpus.splits[split])) for split in splits if split in corpus.splits)
     ]
-    source = "" if any(files.values()) else f"{data.dataset_name}{f' at {corpus.commit}' if corpus.commit else ''}: "
+    named = data.dataset_name is not None and not any(files.values())
+    source = f"{data.dataset_name}{f' at {corpus.commit}' if corpus.commit else ''}: " if named else ""
     more = f" ... ({len(labels)} in all)" if len(labels) > _SHOWN_LABELS else ""
     return (
         f"data        {source}{', '.join(parts)}\n"

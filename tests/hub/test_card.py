@@ -10,8 +10,9 @@ import yaml
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from ner_lightning.hub.card import CardSplit, model_card
+from ner_lightning.hub.card import CardFacts, model_card
 from ner_lightning.quickstart import FOLDER
+from ner_lightning.scores import SplitScores
 
 LABELS = ["O", "B-LOC", "I-LOC", "B-PER", "I-PER"]
 OVERALL = {
@@ -28,7 +29,7 @@ COMMIT = "0123456789abcdef0123456789abcdef01234567"
 HUB = {"dataset": "mira/places", "config": "small", "commit": COMMIT}
 FACTS = {
     "labels": LABELS,
-    "splits": [CardSplit("train", **HUB), CardSplit("test", **HUB, scores=SCORES)],
+    "splits": [SplitScores("train", **HUB), SplitScores("test", **HUB, scores=SCORES)],
     "base_model": "mira/bert",
     "base_revision": None,
     "global_step": 1200,
@@ -38,11 +39,9 @@ FACTS = {
     "score_mode": "default",
     "command": None,
     "config": None,
-    "repo_id": None,
-    "language": None,
-    "license": None,
-    "widget_examples": None,
     "versions": {"torch": "2.0"},
+    "marks_subwords": True,
+    "needs_spaces": False,
 }
 # what YAML takes for something else than text, or for signs of its own
 ODD = [
@@ -54,7 +53,7 @@ NAME = TEXT.map(lambda text: " ".join(text.split()) or "a")  # on one line, as e
 
 
 def card(title="places", **facts):
-    return model_card(title, **(FACTS | facts))
+    return model_card(CardFacts(title=title, **(FACTS | facts)))
 
 
 def metadata(text):
@@ -120,7 +119,9 @@ def test_the_client_reads_the_metadata_that_was_given(
     text = card(
         title,
         labels=["O", f"B-{type_}", f"I-{type_}"],
-        splits=[CardSplit("test", dataset=dataset, config=config, commit=commit, scores=values | {f"f1_{type_}": nan})],
+        splits=[
+            SplitScores("test", dataset=dataset, config=config, commit=commit, scores=values | {f"f1_{type_}": nan})
+        ],
         language=language,
         license=license,
         base_model=base_model,
@@ -157,7 +158,7 @@ def test_the_client_reads_the_metadata_that_was_given(
 def test_the_client_gives_back_one_result_a_metric_and_split():
     from huggingface_hub import ModelCard
 
-    files = [CardSplit(name, file=f"{name}.conll", scores=SCORES) for name in ("validation", "test")]
+    files = [SplitScores(name, file=f"{name}.conll", scores=SCORES) for name in ("validation", "test")]
     found = ModelCard(card(splits=files)).data.eval_results
     assert [(result.dataset_split, result.metric_type, result.metric_value) for result in found] == [
         (split, name, SCORES[name])
@@ -168,14 +169,14 @@ def test_the_client_gives_back_one_result_a_metric_and_split():
 
 def test_numbers_of_numpy_are_written_as_plain_numbers():
     scores = {"f1": np.float64(0.5), "precision": np.float32(0.25)}
-    text = card(splits=[CardSplit("test", **HUB, scores=scores)])
+    text = card(splits=[SplitScores("test", **HUB, scores=scores)])
     assert "!!" not in text
     assert [metric["value"] for metric in metadata(text)["model-index"][0]["results"][0]["metrics"]] == [0.25, 0.5]
 
 
 @pytest.mark.parametrize("value", [nan, inf, -inf])
 def test_a_number_that_is_none_is_not_in_the_metadata_and_not_measured_in_the_text(value):
-    text = card(splits=[CardSplit("test", **HUB, scores=SCORES | {"f1": value, "loss": value})])
+    text = card(splits=[SplitScores("test", **HUB, scores=SCORES | {"f1": value, "loss": value})])
     assert metadata(text)["metrics"] == ["precision", "recall", "accuracy"]
     assert ["**all**", "50.00", "25.00", "not measured", "9"] in [
         [cell.replace("\\", "") for cell in row] for row in rows(body(text))
@@ -185,13 +186,13 @@ def test_a_number_that_is_none_is_not_in_the_metadata_and_not_measured_in_the_te
 
 def test_without_a_score_there_is_no_model_index():
     for scores in ({}, {"f1": nan}):
-        text = card(splits=[CardSplit("train", **HUB), CardSplit("validation", **HUB, scores=scores)])
+        text = card(splits=[SplitScores("train", **HUB), SplitScores("validation", **HUB, scores=scores)])
         assert not {"model-index", "model_name", "eval_results", "metrics"} & metadata(text).keys()
         assert metadata(text)["datasets"] == ["mira/places"]
 
 
 def test_a_model_that_was_not_scored_says_so():
-    assert section(card(splits=[CardSplit("train", **HUB)]), "Scores") == "This model has not been scored."
+    assert section(card(splits=[SplitScores("train", **HUB)]), "Scores") == "This model has not been scored."
 
 
 @pytest.mark.parametrize(
@@ -205,7 +206,9 @@ def test_a_model_that_was_not_scored_says_so():
     ],
 )
 def test_of_a_file_the_name_is_told_and_not_the_folder(path, loader):
-    text = card(splits=[CardSplit("train", file=path), CardSplit("test", file=path, scores=SCORES)], base_model=None)
+    text = card(
+        splits=[SplitScores("train", file=path), SplitScores("test", file=path, scores=SCORES)], base_model=None
+    )
     name = re.split(r"[\\/]", path)[-1]
     assert metadata(text)["model-index"][0]["results"][0]["dataset"] == {"name": name, "type": loader, "split": "test"}
     assert "datasets" not in metadata(text)
@@ -214,7 +217,7 @@ def test_of_a_file_the_name_is_told_and_not_the_folder(path, loader):
 
 
 def test_files_of_other_splits_are_not_named_as_training_data():
-    text = card(splits=[CardSplit("test", file="dev.conll", scores=SCORES)])
+    text = card(splits=[SplitScores("test", file="dev.conll", scores=SCORES)])
     assert "fine-tuned from [mira/bert](https://huggingface.co/mira/bert).\n" in text
 
 
@@ -283,7 +286,7 @@ def test_the_text_tells_the_mode_of_the_score(mode, words):
 @example({"``", "|", "\\|", "\\", "<b>", "a\n| b |", "*", "PRP$", ""})
 def test_any_label_stays_in_its_cell(types):
     scores = SCORES | {f"f1_{type_}": 0.5 for type_ in types}
-    shown = rows(section(card(splits=[CardSplit("test", **HUB, scores=scores)]), "Scores"))
+    shown = rows(section(card(splits=[SplitScores("test", **HUB, scores=scores)]), "Scores"))
     assert {len(row) for row in shown} == {5}
     assert {row[0] for row in shown[2:-1]} == {" ".join(type_.split()) for type_ in types | {"LOC"}}
 
@@ -359,9 +362,9 @@ def test_the_code_runs_in_the_folder_of_the_model(tiny_model, tmp_path, monkeypa
 @pytest.mark.parametrize(
     ("splits", "words"),
     [
-        ([CardSplit("test")], "either the Hub or a file"),
-        ([CardSplit("test", dataset="mira/places", file="test.conll")], "either the Hub or a file"),
-        ([CardSplit("test", file="a.conll"), CardSplit("test", file="b.conll")], "merges the results"),
+        ([SplitScores("test")], "either the Hub or a file"),
+        ([SplitScores("test", dataset="mira/places", file="test.conll")], "either the Hub or a file"),
+        ([SplitScores("test", file="a.conll"), SplitScores("test", file="b.conll")], "merges results"),
     ],
 )
 def test_a_split_has_one_origin_and_stands_once(splits, words):

@@ -4,7 +4,7 @@ from itertools import pairwise
 import pytest
 
 from ner_lightning.quickstart import FOLDER, packaged
-from ner_lightning.readers.columns import read_sentences
+from ner_lightning.readers import read
 from ner_lightning.tags import detect_scheme, entities, label_list
 from quickstart.invented_names import GENERIC
 from quickstart.make_corpus import write_corpus
@@ -15,7 +15,7 @@ GENERIC_WORDS = {word.lower() for word in GENERIC}
 
 @pytest.fixture(scope="module")
 def corpus():
-    return {split: list(read_sentences(FOLDER / f"{split}.conll")) for split in SPLITS}
+    return {split: list(read(FOLDER / f"{split}.conll")) for split in SPLITS}
 
 
 @pytest.fixture(scope="module")

@@ -88,7 +88,7 @@ def test_what_is_malformed_is_an_error_that_names_the_line(save, ann, expected):
 
 
 def test_files_that_do_not_belong_together_are_refused(save, tmp_path):
-    with pytest.raises(InputError, match=r"expected \.txt files, with their \.ann files beside them, found none"):
+    with pytest.raises(InputError, match=r"a file, or a folder of brat with \.txt and \.ann files, found a directory"):
         read(tmp_path)
     with pytest.raises(InputError, match=r"b\.ann: the annotations of brat alone; give the \.txt beside it"):
         read(save("b.ann", ANN))

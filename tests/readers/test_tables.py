@@ -166,8 +166,8 @@ def test_parquet_has_lists_names_of_numbers_and_entities(tmp_path):
     assert pairs(read(path)) == [(["Ada", "ran"], ["B-X", "O"])]
     path = columns({"sentence_id": [1, 1, 2], "word": ["Ada", "ran", "on"], "tag": ["B-X", "O", "O"]}, path)
     assert [(row.words, row.tags, row.lines) for row in read(path)] == [
-        (["Ada", "ran"], ["B-X", "O"], None),
-        (["on"], ["O"], None),
+        (["Ada", "ran"], ["B-X", "O"], [0, 1]),
+        (["on"], ["O"], [2]),
     ]
     path = columns({"sentence_id": [1, 2], "tokens": [["Ada"], ["on"]], "tags": [["O"], ["O"]]}, path)
     assert pairs(read(path)) == [(["Ada"], ["O"]), (["on"], ["O"])]

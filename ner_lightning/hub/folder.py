@@ -8,34 +8,28 @@ from __future__ import annotations
 
 import json
 import logging
-import platform
 import re
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict
 from functools import partial
 from glob import escape
-from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ner_lightning.checkpoints import find_checkpoint, read_checkpoint
+from ner_lightning.checkpoints import find_checkpoint, read_checkpoint, run_folder
 from ner_lightning.errors import InputError
 from ner_lightning.files import is_left_over, naming, process_mark
-from ner_lightning.hub.card import CardSplit, model_card
-from ner_lightning.hub.outbox import Destination, Outbox
-from ner_lightning.hub.push import runs_in
+from ner_lightning.hub.card import card_facts, model_card
+from ner_lightning.hub.outbox import About
 from ner_lightning.pretrained import (
     load_token_classifier,
     load_tokenizer,
     longest_input,
-    marks_subwords,
-    needs_spaces,
     weights_looked_for,
 )
-from ner_lightning.quickstart import packaged
-from ner_lightning.scores import read_splits
+from ner_lightning.scores import SplitScores, read_splits
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -50,23 +44,6 @@ _WRITTEN = re.compile(
     r"|(tokenizer|tokenizer_config|special_tokens_map|added_tokens|vocab|chat_template|generation_config)\.json"
     r"|(vocab|merges|bpe)\.(txt|codes)|chat_template\.jinja|[a-z.]*(spiece|sentencepiece|tokenizer|spm)[a-z.]*\.(model|vocab)"
 )
-
-
-@dataclass(frozen=True)
-class About:
-    """What only its author knows of a model, for the card.
-
-    Args:
-        repo_id: Hub id under which it is found.
-        language: Codes of the languages.
-        license: Identifier of the licence.
-        widget_examples: Sentences to try it with.
-    """
-
-    repo_id: str | None = None
-    language: list[str] | str | None = None
-    license: str | None = None
-    widget_examples: list[str] | None = None
 
 
 def export(
@@ -112,24 +89,18 @@ def export(
     try:
         _clear(place)
         _refuse(folder, place, overwrite=overwrite)
-        model = _model(checkpoint, trust_remote_code=trust_remote_code)
+        about = About(repo_id=repo_id, language=language, license=license, widget_examples=widget_examples)
+        run_dir = run_folder(path)
+        write = writer(path, checkpoint, run_dir=run_dir, about=about, trust_remote_code=trust_remote_code)
         beside.mkdir(parents=True)
-        write_model(
-            beside,
-            checkpoint,
-            model=model,
-            tokenizer=tokenizer_of(checkpoint["hyper_parameters"], trust_remote_code=trust_remote_code),
-            splits=read_splits(path, checkpoint),
-            run_dir=run_folder(path),
-            about=About(repo_id=repo_id, language=language, license=license, widget_examples=widget_examples),
-        )
+        write(beside)
         _refuse(folder, place, overwrite=overwrite)  # again: it took a while
         if place.exists():
             place.rename(old)
         beside.rename(place)
     except OSError as error:
         kept = "the folder is as it was" if place.exists() or old.exists() else "nothing is left of it"
-        raise InputError(f"--output={folder}: {_failure(error)}; {kept}") from error
+        raise InputError(f"--output={folder}: {failure(error)}; {kept}") from error
     finally:
         if old.exists() and not place.exists():
             old.rename(place)
@@ -138,76 +109,45 @@ def export(
     return folder
 
 
-def best_of_run(run_dir: Path) -> Path:
-    """The best checkpoint of a run.
+def writer(
+    path: Path, checkpoint: dict[str, Any], *, run_dir: Path, about: About, trust_remote_code: bool
+) -> Callable[[Path], None]:
+    """What writes the model of a checkpoint into an empty folder; all that has to be asked for is at hand by then.
 
     Args:
-        run_dir: Folder of the run.
-
-    Raises:
-        InputError: It has none, or is a folder with runs in it.
-    """
-    for kind in ("best", "last"):
-        if (path := run_dir / "checkpoints" / f"{kind}.ckpt").is_file():
-            return path
-    raise InputError(runs_in(run_dir) or f"{run_dir}: no checkpoint below this folder; give the folder of a run")
-
-
-def stage_best(outbox: Outbox, path: Path, destination: Destination, *, trust_remote_code: bool = False) -> None:
-    """Put the best model of a run into its outbox, instead of all that waits there.
-
-    Args:
-        outbox: Of the run.
         path: The checkpoint.
-        destination: Where it is to go.
+        checkpoint: What is in it.
+        run_dir: Folder of the run.
+        about: What its author says of the model.
         trust_remote_code: Run the code that comes with the model, where it needs it.
-
-    Raises:
-        InputError: It cannot be written.
     """
-    others = [staged for staged in outbox.waiting() if staged.destination != destination]
-    _stage(outbox, path, destination, alone=True, trust_remote_code=trust_remote_code)
-    for staged in others:
-        print(f"given up: {staged.name} ({staged.message}), which waited for {staged.destination.repo_id}")
-
-
-def stage_with_scores(outbox: Outbox, *, trust_remote_code: bool = False) -> None:
-    """Put the newest model that waits into the outbox again, with the scores of a test that was made since.
-
-    Args:
-        outbox: Of the run.
-        trust_remote_code: Run the code that comes with the model, where it needs it.
-
-    Raises:
-        InputError: It cannot be written.
-    """
-    waiting = outbox.waiting()
-    for record in outbox.run_dir.glob("**/checkpoints/*.test.json"):
-        path = record.with_name(record.name.removesuffix(".test.json") + ".ckpt")
-        if waiting and path.is_file() and commit_message(read_checkpoint(path)) == waiting[-1].message:
-            alone = waiting[-1].alone
-            _stage(outbox, path, waiting[-1].destination, alone=alone, trust_remote_code=trust_remote_code)
-            return
-
-
-def _stage(outbox: Outbox, path: Path, destination: Destination, *, alone: bool, trust_remote_code: bool) -> None:
-    checkpoint = read_checkpoint(path)
-    write = partial(
+    options = checkpoint["hyper_parameters"]
+    model = load_token_classifier(  # with random weights, overwritten on save
+        options["model_name_or_path"],
+        labels=options["labels"],
+        pretrained=False,
+        revision=options.get("model_revision"),
+        trust_remote_code=trust_remote_code,
+    )
+    return partial(
         write_model,
         checkpoint=checkpoint,
-        model=_model(checkpoint, trust_remote_code=trust_remote_code),
-        tokenizer=tokenizer_of(checkpoint["hyper_parameters"], trust_remote_code=trust_remote_code),
+        model=model,
+        tokenizer=tokenizer_of(options, trust_remote_code=trust_remote_code),
         splits=read_splits(path, checkpoint),
-        run_dir=outbox.run_dir,
-        about=replace(_told(outbox), repo_id=destination.repo_id),
+        run_dir=run_dir,
+        about=about,
     )
-    message, step = commit_message(checkpoint), checkpoint["global_step"]
-    try:
-        outbox.stage(write, step=step, destination=destination, message=message, alone=alone)
-    except OSError as error:
-        raise InputError(
-            f"{outbox.folder}: {_failure(error)}; nothing was put in or sent, and what waited there still waits"
-        ) from error
+
+
+def failure(error: OSError) -> str:
+    """Which file could not be written, and why.
+
+    Args:
+        error: Of writing it.
+    """
+    name = Path(error.filename).name if error.filename else "a file"
+    return f"{name} cannot be written: {error.strerror or error}"
 
 
 def commit_message(checkpoint: dict[str, Any]) -> str:
@@ -226,7 +166,7 @@ def write_model(
     *,
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerFast,
-    splits: list[CardSplit],
+    splits: list[SplitScores],
     run_dir: Path,
     about: About,
 ) -> None:
@@ -249,6 +189,8 @@ def write_model(
     weights = {key.removeprefix("model."): tensor for key, tensor in state if key.startswith("model.")}
     _refuse_not_finite(weights, buffers={name for name, _ in model.named_buffers()})
     shapes = {name: tuple(tensor.shape) for name, tensor in weights.items()}
+    if limit := checkpoint.get("datamodule_hyper_parameters", {}).get("max_seq_length"):
+        model.config.max_seq_length = limit  # Tagger cuts windows as in training
     with _no_progress_bar(), naming(folder / "model.safetensors"):
         model.save_pretrained(folder, state_dict=weights)
     if not (folder / "config.json").is_file():
@@ -263,11 +205,11 @@ def write_model(
         tokenizer.model_max_length = longest_input(tokenizer, model.config) or tokenizer.model_max_length
     with naming(folder / "tokenizer.json"):
         tokenizer.save_pretrained(folder)
-    step, epoch = checkpoint["global_step"], _epoch(checkpoint)
-    facts = {"epoch": epoch, "step": step, "splits": [asdict(split) for split in splits if split.scores]}
-    _write(folder / "scores.json", json.dumps(facts, indent=2, ensure_ascii=False) + "\n")
-    card = _card(checkpoint, tokenizer=tokenizer, splits=splits, run_dir=run_dir, about=about, epoch=epoch)
-    _write(folder / "README.md", card)
+    facts = card_facts(checkpoint, tokenizer=tokenizer, splits=splits, run_dir=run_dir, about=about)
+    scores = [asdict(split) for split in splits if split.scores]
+    known = {"epoch": facts.epoch, "step": facts.global_step, "splits": scores}
+    _write(folder / "scores.json", json.dumps(known, indent=2, ensure_ascii=False) + "\n")
+    _write(folder / "README.md", model_card(facts))
 
 
 def tokenizer_of(options: dict[str, Any], *, trust_remote_code: bool) -> PreTrainedTokenizerFast:
@@ -279,15 +221,6 @@ def tokenizer_of(options: dict[str, Any], *, trust_remote_code: bool) -> PreTrai
     """
     name, revision = options["model_name_or_path"], options.get("model_revision")
     return load_tokenizer(name, revision=revision, trust_remote_code=trust_remote_code)
-
-
-def run_folder(ckpt_path: Path) -> Path:
-    """The folder of the run that a checkpoint stands in.
-
-    Args:
-        ckpt_path: The checkpoint.
-    """
-    return ckpt_path.parent.parent if ckpt_path.parent.name == "checkpoints" else ckpt_path.parent
 
 
 def _clear(place: Path) -> None:
@@ -323,11 +256,6 @@ def _refuse(folder: Path, place: Path, *, overwrite: bool) -> None:
         )
 
 
-def _failure(error: OSError) -> str:
-    name = Path(error.filename).name if error.filename else "a file"
-    return f"{name} cannot be written: {error.strerror or error}"
-
-
 def _refuse_not_finite(weights: dict[str, Tensor], *, buffers: set[str]) -> None:
     # a mask may well hold infinity, and is a buffer
     broken = [name for name, tensor in weights.items() if name not in buffers and not tensor.isfinite().all()]
@@ -360,38 +288,9 @@ def _some(names: list[str]) -> str:
     return f"{', '.join(names[:2])}{f' and {len(names) - 2:,} more' if len(names) > 2 else ''}"
 
 
-def _epoch(checkpoint: dict[str, Any]) -> int:
-    """The epoch of the last step, from 1; 0 before training."""
-    if not checkpoint["global_step"]:
-        return 0
-    # not `epoch`, the number of those that were ended: a run that stops inside one counts it, a save in it does not
-    loop = checkpoint["loops"]["fit_loop"]
-    started: int = loop["epoch_progress"]["current"]["started"]
-    return started - (not loop["epoch_loop.batch_progress"]["current"]["processed"])
-
-
 def _write(path: Path, text: str) -> None:
     with naming(path):
         path.write_text(text, encoding="utf-8")
-
-
-def _told(outbox: Outbox) -> About:
-    """What PushToHub was told, where the run had one."""
-    told = outbox.folder / "about.json"
-    try:
-        return About(**json.loads(told.read_text(encoding="utf-8"))) if told.is_file() else About()
-    except (ValueError, TypeError):
-        log.warning("%s is damaged: the card is written without language, licence and examples", told)
-        return About()
-
-
-def _model(checkpoint: dict[str, Any], *, trust_remote_code: bool) -> PreTrainedModel:
-    """A model of the kind that a checkpoint is of, with weights of no meaning."""
-    options = checkpoint["hyper_parameters"]
-    name, revision = options["model_name_or_path"], options.get("model_revision")
-    return load_token_classifier(
-        name, labels=options["labels"], pretrained=False, revision=revision, trust_remote_code=trust_remote_code
-    )
 
 
 @contextmanager
@@ -406,43 +305,3 @@ def _no_progress_bar() -> Iterator[None]:
     finally:
         if shown:
             logging.enable_progress_bar()
-
-
-def _card(
-    checkpoint: dict[str, Any],
-    *,
-    tokenizer: PreTrainedTokenizerFast,
-    splits: list[CardSplit],
-    run_dir: Path,
-    about: About,
-    epoch: int,
-) -> str:
-    options, data = checkpoint["hyper_parameters"], checkpoint.get("datamodule_hyper_parameters", {})
-    name = options["model_name_or_path"]
-    of_the_hub = options.get("pretrained", True) and not Path(packaged(name)).exists()
-    saved = run_dir / "config.yaml"
-    config = saved.read_text(encoding="utf-8") if saved.is_file() else None
-    if config is not None and not config.startswith("# python -m ner_lightning fit"):
-        config = None  # a file of that name that no run of ours has written is not for others to read
-    command = config.partition("\n")[0].removeprefix("# ") if config else None
-    return model_card(
-        about.repo_id or f"{Path(name).name}-token-classifier",
-        labels=options["labels"],
-        splits=splits,
-        base_model=name if of_the_hub else None,
-        base_revision=options.get("model_revision"),
-        global_step=checkpoint["global_step"],
-        epoch=epoch,
-        label_all_tokens=data.get("label_all_tokens", False),
-        max_seq_length=data.get("max_seq_length"),
-        score_mode=options["score_mode"],
-        command=command,
-        config=config,
-        repo_id=about.repo_id,
-        language=about.language,
-        license=about.license,
-        widget_examples=about.widget_examples,
-        versions={"python": platform.python_version()} | {package: version(package) for package in _PACKAGES},
-        marks_subwords=marks_subwords(tokenizer),
-        needs_spaces=needs_spaces(tokenizer),
-    )

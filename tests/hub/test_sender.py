@@ -21,11 +21,11 @@ from types import SimpleNamespace
 import pytest
 from fake_hub import LFS_EXT, READ, FakeHub
 
-import ner_lightning.hub.push as push_module
+import ner_lightning.hub.sender as sender_module
 from ner_lightning.__main__ import main
 from ner_lightning.errors import InputError
 from ner_lightning.hub.outbox import Destination, Outbox
-from ner_lightning.hub.push import full_id, push
+from ner_lightning.hub.sender import full_id, send
 
 ROOT = Path(__file__).parents[1]
 TO = Destination("user/ner")
@@ -81,7 +81,7 @@ def waits(monkeypatch):
     from huggingface_hub.utils import _http
 
     told = SimpleNamespace(ours=[], client=[])
-    monkeypatch.setattr(push_module, "time", SimpleNamespace(sleep=told.ours.append))
+    monkeypatch.setattr(sender_module, "time", SimpleNamespace(sleep=told.ours.append))
     monkeypatch.setattr(_http, "time", SimpleNamespace(sleep=told.client.append))
     # no TLS is spoken here, and to read the certificates takes longer than a push
     monkeypatch.setattr(ssl.SSLContext, "load_verify_locations", lambda *args: None, raising=False)
@@ -128,7 +128,7 @@ class Run:
         return name
 
     def push(self, **options):
-        return push(self.outbox.run_dir, say=self.said.append, **options)
+        return send(self.outbox.run_dir, say=self.said.append, **options)
 
     def events(self, event):
         return [record for record in self.outbox.records() if record["event"] == event]
@@ -219,10 +219,10 @@ def test_a_repository_that_cannot_be_made_loses_nothing(run, hub, waits, monkeyp
 
 def refused(run, hub, waits, monkeypatch, where, fault):
     """A push that fails: what waited still waits, and it was tried again where that makes sense alone."""
-    retries = 0 if fault in REFUSALS else push_module._ATTEMPTS - 1
+    retries = 0 if fault in REFUSALS else sender_module._ATTEMPTS - 1
     with monkeypatch.context() as patch:
         if fault == "hung":
-            patch.setattr(push_module, "_READ", 0.05)
+            patch.setattr(sender_module, "_READ", 0.05)
         assert not run.push()
     assert run.waiting() == [ONE]
     assert run.pushed(hub) == []
@@ -246,7 +246,7 @@ def refused(run, hub, waits, monkeypatch, where, fault):
 def test_a_passing_failure_is_passed_over(run, hub, mode, waits, monkeypatch, fault):
     run.stage(1)
     if fault == "hung":
-        monkeypatch.setattr(push_module, "_READ", 0.5)
+        monkeypatch.setattr(sender_module, "_READ", 0.5)
     hub.fail(*COMMIT, **FAULTS[fault])
     assert run.push()
     assert run.pushed(hub) == [ONE]
@@ -258,7 +258,7 @@ def test_a_passing_failure_is_passed_over(run, hub, mode, waits, monkeypatch, fa
 def test_a_commit_whose_answer_is_lost_is_made_once(run, hub, mode, waits, monkeypatch, fault):
     run.stage(1)
     if fault == "hung":
-        monkeypatch.setattr(push_module, "_READ", 0.5)
+        monkeypatch.setattr(sender_module, "_READ", 0.5)
     hub.fail(*COMMIT, after=True, times=ALWAYS, **FAULTS[fault])
     assert run.push()
     assert run.pushed(hub) == [ONE]
@@ -282,8 +282,8 @@ def test_a_commit_whose_answer_and_whose_proof_are_lost_is_made_once(run, hub, m
 @pytest.mark.parametrize("delay", [0.51, 0.53, 0.55, 0.6])
 def test_a_commit_that_arrives_late_is_made_once(run, hub, mode, monkeypatch, delay):
     """It is applied while the next attempt is under way: before, between or after any of its requests."""
-    monkeypatch.setattr(push_module, "time", SimpleNamespace(sleep=lambda wait: None))
-    monkeypatch.setattr(push_module, "_READ", 0.5)
+    monkeypatch.setattr(sender_module, "time", SimpleNamespace(sleep=lambda wait: None))
+    monkeypatch.setattr(sender_module, "_READ", 0.5)
     run.stage(1)
     hub.fail(*COMMIT, 0, delay=delay)
     assert run.push()
@@ -322,7 +322,7 @@ def test_a_hub_that_goes_away_in_the_middle_leaves_no_request_without_a_limit(ru
         close_session()
 
     monkeypatch.setattr(_http, "time", SimpleNamespace(sleep=sleep))
-    monkeypatch.setattr(push_module, "_READ", 0.5)
+    monkeypatch.setattr(sender_module, "_READ", 0.5)
     hub.fail(*PREUPLOAD, None)
     hub.fail(*PREUPLOAD, 0, delay=60)
     began = time.monotonic()
@@ -373,7 +373,7 @@ def test_a_card_that_the_hub_refuses_is_told_with_its_reason(run, hub, mode):
 def test_a_newer_model_ends_the_pause(run, hub, monkeypatch):
     run.stage(1)
     hub.fail(*COMMIT, 503)
-    monkeypatch.setattr(push_module, "time", SimpleNamespace(sleep=lambda wait: run.stage(2)))
+    monkeypatch.setattr(sender_module, "time", SimpleNamespace(sleep=lambda wait: run.stage(2)))
     assert run.push()
     assert run.pushed(hub) == [TWO]
     assert [record["name"] for record in run.events("replaced")] == ["000001-step-1"]
@@ -396,14 +396,14 @@ def test_a_newer_model_is_pushed_after_one_that_failed(run, hub, monkeypatch):
 
 def test_models_that_are_staged_during_a_push_are_pushed_by_it(run, hub, mode, monkeypatch):
     run.stage(1)
-    real = push_module._upload
+    real = sender_module._upload
 
     def upload(api, staged):
         if len(run.models) < 3:
             run.stage(len(run.models) + 1)
         return real(api, staged)
 
-    monkeypatch.setattr(push_module, "_upload", upload)
+    monkeypatch.setattr(sender_module, "_upload", upload)
     assert run.push()
     assert run.pushed(hub) == [ONE, TWO, "step 3: val_f1 0.3"]
 
@@ -447,7 +447,7 @@ def test_weights_that_another_model_left_are_removed_and_nothing_else(run, hub, 
 def test_what_somebody_else_commits_in_between_is_not_lost(run, hub, mode, monkeypatch):
     hub.add_repo(*REPO, {"notes.txt": b"a"})
     run.stage(1)
-    real = push_module._head
+    real = sender_module._head
 
     def head(api, destination):
         known = real(api, destination)
@@ -455,7 +455,7 @@ def test_what_somebody_else_commits_in_between_is_not_lost(run, hub, mode, monke
         return known
 
     with monkeypatch.context() as patch:
-        patch.setattr(push_module, "_head", head)
+        patch.setattr(sender_module, "_head", head)
         assert not run.push()
     assert run.events("failed")[-1]["error"].startswith("412: somebody else")
     assert requests(hub, *COMMIT) == 1
@@ -535,7 +535,7 @@ def test_transformers_loads_each_commit_bit_by_bit(tmp_path, hub, mode, tiny_mod
             tokenizer.save_pretrained(folder)
 
         outbox.stage(write, step=step, destination=TO, message=f"step {step}")
-        assert push(tmp_path, say=lambda line: None)
+        assert send(tmp_path, say=lambda line: None)
     commits = [record["commit"] for record in outbox.records() if record["event"] == "pushed"]
     assert len(commits) == 2
     for commit, expected in zip(commits, weights, strict=True):
@@ -612,7 +612,7 @@ def test_two_senders_at_once_are_one_too_many(run, hub):
 
 def test_a_folder_that_never_pushed_is_an_error_that_names_it(tmp_path):
     with pytest.raises(InputError, match=rf"{re.escape(str(tmp_path))}: no pushes in this folder"):
-        push(tmp_path)
+        send(tmp_path)
     assert list(tmp_path.iterdir()) == []
 
 

@@ -14,14 +14,16 @@ import torch
 from lightning.pytorch.callbacks import ModelCheckpoint
 from transformers import AutoConfig, AutoModelForTokenClassification, AutoTokenizer, PreTrainedTokenizerFast, pipeline
 
-from ner_lightning import export as export_module
+import ner_lightning.hub.folder as folder_module
 from ner_lightning.__main__ import main
 from ner_lightning.checkpoints import read_checkpoint
 from ner_lightning.errors import InputError
 from ner_lightning.files import process_mark
-from ner_lightning.hub.export import About, export, write_model
-from ner_lightning.hub.outbox import Destination, Outbox
-from ner_lightning.readers.columns import read_sentences
+from ner_lightning.hub.card import _epoch
+from ner_lightning.hub.folder import export, write_model
+from ner_lightning.hub.outbox import About, Destination, Outbox
+from ner_lightning.predict import predict
+from ner_lightning.readers import read
 
 FILES = {"README.md", "config.json", "model.safetensors", "scores.json", "tokenizer.json", "tokenizer_config.json"}
 
@@ -89,11 +91,10 @@ def test_a_pipeline_runs_on_the_folder_alone(folder):
 
 def test_predict_and_pipeline_find_the_same_entities_in_the_folder(folder, conll_files, tmp_path):
     """Over sentences that fit in one window; `first` reads what is scored."""
-    texts = [" ".join(s.words) for split in ("train", "test") for s in read_sentences(conll_files / f"{split}.conll")]
+    texts = [" ".join(s.words) for split in ("train", "test") for s in read(conll_files / f"{split}.conll")]
     texts += ["My name is Mira Toll and I work at Quill Works in Arvenholm.", "U.S. (Ostric-Cup): e.g. 4-2!"]
     (tmp_path / "texts.txt").write_text("".join(f"{text}\n" for text in texts))
-    options = [f"--data.predict_file={tmp_path / 'texts.txt'}", f"--prediction.output={tmp_path / 'out.jsonl'}"]
-    assert main(["predict", f"--model.model_name_or_path={folder}", "--trainer.accelerator=cpu", *options]) == 0
+    predict([str(tmp_path / "texts.txt")], model=str(folder), output=str(tmp_path / "out.jsonl"))
     found = [json.loads(line) for line in (tmp_path / "out.jsonl").read_text().splitlines()]
     assert [row["text"] for row in found] == texts
     assert sum(len(row["entities"]) for row in found) > 10
@@ -209,13 +210,13 @@ def test_what_no_export_writes_is_never_removed(best, folder, name):
 
 
 def test_what_is_added_meanwhile_is_not_removed(best, folder, monkeypatch):
-    write = export_module.write_model
+    write = folder_module.write_model
 
     def slow(*args, **kwargs):
         write(*args, **kwargs)
         (folder / "notes.txt").write_text("mine")
 
-    monkeypatch.setattr(export_module, "write_model", slow)
+    monkeypatch.setattr(folder_module, "write_model", slow)
     with pytest.raises(InputError, match="holds more than an exported model"):
         export(ckpt_path=best, output=str(folder), overwrite=True)
     assert (folder / "notes.txt").read_text() == "mine"
@@ -485,7 +486,7 @@ def test_the_epoch_of_the_card_is_that_of_the_last_step(stop, conll_files, tiny_
         for path in (run / "checkpoints").iterdir():
             checkpoint = read_checkpoint(path)
             expected = math.ceil(checkpoint["global_step"] / 4)  # sentences
-            assert export_module._epoch(checkpoint) == expected, (path.name, checkpoint["epoch"])
+            assert _epoch(checkpoint) == expected, (path.name, checkpoint["epoch"])
 
     first, second = tmp_path / "first", tmp_path / "second"
     assert main(["fit", *args, *stop, f"--trainer.default_root_dir={first}"]) == 0
@@ -493,7 +494,7 @@ def test_the_epoch_of_the_card_is_that_of_the_last_step(stop, conll_files, tiny_
     if "--trainer.max_steps=7" in stop:
         return  # Lightning counts an epoch that was stopped as a whole one when the run goes on
     last = first / "version_0/checkpoints/last.ckpt"
-    longer = ["--trainer.max_epochs=4", "--trainer.max_steps=11"]
+    longer = ["--trainer.max_epochs=4", "--trainer.max_steps=15"]
     assert main(["fit", *args, *stop, *longer, f"--ckpt_path={last}", f"--trainer.default_root_dir={second}"]) == 0
     check(second / "version_0")
 
@@ -509,7 +510,7 @@ def test_what_the_callback_was_told_may_be_damaged(trained, tmp_path, caplog):
     outbox.folder.mkdir()
     for damage in ("", "[1]", '{"licence": "mit"}'):
         (outbox.folder / "about.json").write_text(damage)
-        assert export_module._told(outbox) == About()
+        assert outbox.read_about() == About()
         assert "about.json is damaged: the card is written without language, licence and examples" in caplog.text
         caplog.clear()
 
@@ -554,4 +555,4 @@ def test_without_a_run_the_command_says_what_to_do(tmp_path, monkeypatch, capsys
 
 def test_what_is_no_checkpoint_is_named(tmp_path, capsys):
     assert main(["export", f"--ckpt_path={tmp_path / 'none.ckpt'}"]) == 1
-    assert re.search(r"error: --ckpt_path=.*none.ckpt: no such file", capsys.readouterr().err)
+    assert re.search(r"error: .*none.ckpt: expected a checkpoint, found no such file", capsys.readouterr().err)

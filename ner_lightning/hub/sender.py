@@ -34,7 +34,7 @@ _PASSING = {408, 429, 500, 502, 503, 504}  # answers of a Hub that may well be b
 _STALE = re.compile(r"(model[^/]*\.safetensors|pytorch_model[^/]*\.bin)(\.index\.json)?")
 
 
-def push(
+def send(
     run_dir: str | Path,
     *,
     check: Destination | None = None,

@@ -1,0 +1,102 @@
+"""Arrow tables in the cache of `datasets`, under a key of their content: each is whole or is made anew."""
+
+import hashlib
+import json
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import cache
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Any
+
+from ner_lightning import __version__
+from ner_lightning.errors import InputError, first_line
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+
+
+def cached(key: str, make: Callable[[Path], object]) -> "Dataset":
+    """Open the Arrow table of a key; make it where there is none, or only a part of one.
+
+    It appears there in one step: neither a full disk nor a kill leaves a part, and processes that make the same one do
+    not meet.
+
+    Args:
+        key: A `content_key`; becomes the fingerprint of the table.
+        make: Writes the table to a file.
+
+    Raises:
+        InputError: The cache cannot be written; what `make` raises.
+    """
+    from datasets import Dataset, config
+
+    path = Path(config.HF_DATASETS_CACHE, "ner_lightning", f"{key}.arrow")
+    if not is_whole(path):
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with TemporaryDirectory(prefix=".part-", dir=path.parent) as folder:
+                part = Path(folder, path.name)
+                make(part)
+                part.replace(path)
+        except OSError as error:
+            reason = os.strerror(error.errno) if error.errno else first_line(error)
+            raise InputError(
+                f"{path}: the cache cannot be written: {reason}; nothing of the table is kept (HF_DATASETS_CACHE names "
+                "another folder)"
+            ) from error
+    rows = Dataset.from_file(str(path))
+    rows._fingerprint = key  # as `datasets` does for its own files; else it depends on when the file was written
+    return rows
+
+
+def is_whole(path: Path) -> bool:
+    """Tell whether an Arrow file is there to its last byte; reads where its batches begin, and no rows.
+
+    Args:
+        path: What `datasets` or `cached` wrote.
+    """
+    import pyarrow
+
+    try:
+        with pyarrow.memory_map(str(path)) as file:
+            pyarrow.ipc.open_stream(file).read_all()
+            file.seek(file.size() - len(_END))
+            return bool(file.read() == _END)  # one that was cut between two batches can be read, too
+    except (OSError, pyarrow.ArrowInvalid):
+        return False
+
+
+@contextmanager
+def no_progress_bars() -> Iterator[None]:
+    """Keep `datasets` quiet: its two bars for each split are over before they tell anything."""
+    from datasets import are_progress_bars_disabled, disable_progress_bars, enable_progress_bars
+
+    if are_progress_bars_disabled():
+        yield
+        return
+    disable_progress_bars()
+    try:
+        yield
+    finally:
+        enable_progress_bars()
+
+
+def content_key(*parts: Any) -> str:
+    """Make the key of a cache: other parts, another version or other code of this package, another key.
+
+    Args:
+        parts: What JSON can hold.
+    """
+    return hashlib.sha256(json.dumps([__version__, _code(), *parts]).encode()).hexdigest()[:32]
+
+
+@cache
+def _code() -> str:
+    """A digest of the code that makes what is cached: in a clone it changes while the version stays."""
+    modules = sorted(Path(__file__).parent.rglob("*.py"))
+    return hashlib.sha256(b"".join(module.read_bytes() for module in modules)).hexdigest()
+
+
+_END = b"\xff\xff\xff\xff\0\0\0\0"  # of a stream of Arrow

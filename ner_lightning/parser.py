@@ -1,0 +1,78 @@
+"""The parser of the command line: a help that shows our options, and the Trainer's on request; hints for misspelt ones.
+
+LightningCLI tells it what the options are.
+"""
+
+from __future__ import annotations
+
+import argparse
+import re
+from collections.abc import Sequence
+from typing import Any, NoReturn
+
+from lightning.pytorch.cli import LightningArgumentParser
+
+from ner_lightning.errors import suggestion
+
+_UNKNOWN = re.compile(r"unrecognized arguments: .*?(--[\w.]+)|does not accept option '([\w.]+)'")
+
+
+class Parser(LightningArgumentParser):
+    """The parser of the program, and that of each subcommand."""
+
+    def add_method_arguments(self, *args: Any, **kwargs: Any) -> list[str]:
+        """Add the arguments of a subcommand's method to the other options, in no group of their own."""
+        names: list[str] = super().add_method_arguments(*args, **{**kwargs, "as_group": False})
+        return names
+
+    def format_help(self, *args: Any) -> str:
+        """Text of `--help`: our groups of options first; the Trainer's are left to `--help.trainer`.
+
+        Args:
+            *args: A formatter, in newer releases of Python.
+        """
+        groups = self.groups or {}
+        if "trainer" not in groups:  # of the program
+            return self._help_of(self._action_groups, *args)
+        first = [groups[name] for name in ("data", "model", "checkpoint")]
+        others = [group for name, group in groups.items() if name != "trainer" and group not in first]
+        # last those of argparse, for options without a group
+        return self._help_of([*first, *others, *self._action_groups[:2]], *args)
+
+    def trainer_help(self) -> str:
+        """Text of `--help.trainer`."""
+        return self._help_of([(self.groups or {})["trainer"]])
+
+    def error(self, message: str, ex: Exception | None = None) -> NoReturn:
+        """Exit with 2 after a short text, which names the option that an unknown one is like.
+
+        Args:
+            message: What is wrong.
+            ex: Where it was found.
+        """
+        if unknown := _UNKNOWN.search(message):
+            # as jsonargparse finds the parser of the subcommand for which a config file is read
+            parser = getattr(ex, "subcommand_parser", None) or self
+            typed, word = unknown.groups()
+            dashes = "--" if typed else ""
+            known = [f"{dashes}{name}" for name, _ in parser.get_defaults().items()]
+            message += suggestion(typed or word, known)
+        super().error(message, ex)
+
+    def _help_of(self, groups: Sequence[Any], *args: Any) -> str:
+        # argparse has no public way to order groups or to leave one out
+        every, self._action_groups = self._action_groups, list(groups)
+        try:
+            return super().format_help(*args)
+        finally:
+            self._action_groups = every
+
+
+class TrainerHelp(argparse._HelpAction):  # what jsonargparse knows to be no option of a config
+    """Show the help of the Trainer's options."""
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: Any) -> None:
+        """Print it, and exit."""
+        assert isinstance(parser, Parser)
+        print(parser.trainer_help(), end="")
+        parser.exit()

@@ -1,0 +1,151 @@
+"""The splits of a folder: files named after them, a snapshot of a Hub dataset, or what `save_to_disk` wrote."""
+
+import re
+from collections.abc import Iterable
+from hashlib import file_digest
+from itertools import chain
+from pathlib import Path
+
+from ner_lightning.errors import InputError, first_line
+from ner_lightning.files import open_to_read
+from ner_lightning.readers.formats import read
+from ner_lightning.readers.row import ReadOptions, Source
+from ner_lightning.readers.tables import dataset_source
+
+# What the splits are called, in the order in which the names are looked for.
+_SPLITS = {"train": ("train",), "validation": ("validation", "dev", "valid"), "test": ("test",)}
+_SUFFIXES = (".conll", ".conllu", ".txt", ".tsv", ".csv", ".jsonl", ".json", ".ndjson", ".parquet")
+
+
+def read_folder(folder: Path, *, config: str | None, options: ReadOptions) -> dict[str, Source]:
+    """Find the splits of a folder.
+
+    Args:
+        folder: An existing folder.
+        config: The folder within it that is meant, where there are several, as a snapshot has one for each
+            configuration.
+        options: How the files are read.
+
+    Raises:
+        InputError: No split is there, or more than one candidate for one.
+    """
+    if any((folder / name).is_file() for name in ("dataset_dict.json", "state.json")):
+        return _saved(folder, options)
+    return {split: _joined(paths, options) for split, paths in _files_of(folder, config).items()}
+
+
+def named_splits(name: str, found: Iterable[str]) -> dict[str, str]:
+    """Find the splits among names of any convention.
+
+    Args:
+        name: What an error calls the dataset.
+        found: The names that it has.
+
+    Raises:
+        InputError: None is one of a split.
+    """
+    found = list(found)
+    splits = {split: next((alias for alias in aliases if alias in found), None) for split, aliases in _SPLITS.items()}
+    if not any(splits.values()):
+        raise InputError(f"{name}: expected a split train, validation or test, found {', '.join(found)}")
+    return {split: alias for split, alias in splits.items() if alias is not None}
+
+
+def _saved(folder: Path, options: ReadOptions) -> dict[str, Source]:
+    from datasets import Dataset, load_from_disk
+
+    try:
+        saved = load_from_disk(str(folder))
+    except Exception as error:
+        raise InputError(f"{folder}: what `save_to_disk` wrote here cannot be read: {first_line(error)}") from error
+    if isinstance(saved, Dataset):
+        name = str(saved.split)
+        alone = next((split for split, aliases in _SPLITS.items() if name in aliases), "train")
+        found = {alone: (folder, saved)}
+    else:
+        found = {split: (folder / name, saved[name]) for split, name in named_splits(str(folder), saved).items()}
+
+    def source(place: Path, rows: Dataset) -> Source:
+        return dataset_source(rows, name=str(place), digest=lambda: _digest(place), options=options)
+
+    return {split: source(place, rows) for split, (place, rows) in found.items()}
+
+
+def _digest(folder: Path) -> str:
+    digests = []
+    for path in sorted(path for path in folder.iterdir() if path.is_file()):
+        with open_to_read(path) as file:
+            digests.append(file_digest(file, "sha256").hexdigest())  # type: ignore[arg-type]
+    return " ".join(digests)
+
+
+def _files_of(folder: Path, config: str | None) -> dict[str, list[Path]]:
+    # a snapshot of the Hub has the files of its default configuration in data/, those of others under their names
+    for place in [*([folder / config] if config else []), folder, folder / "data"]:
+        if files := _split_files(place):
+            return files
+    configs = {path.name: files for path in sorted(folder.iterdir()) if path.is_dir() and (files := _split_files(path))}
+    if len(configs) == 1:
+        return next(iter(configs.values()))
+    if configs:
+        raise InputError(
+            f"{folder}: expected the files of one corpus, found the folders {', '.join(configs)}; give one of them "
+            "(--data.dataset_config_name)"
+        )
+    raise InputError(
+        f"{folder}: expected files named train, validation or test with a suffix of {', '.join(_SUFFIXES)}, folders of "
+        "brat of these names, or shards such as data/train-00000-of-00001.parquet"
+    )
+
+
+def _split_files(folder: Path) -> dict[str, list[Path]]:
+    files = {}
+    for split, stems in _SPLITS.items():
+        found = [[path] for stem in stems for suffix in _SUFFIXES if (path := folder / (stem + suffix)).is_file()]
+        found += [[folder / stem] for stem in stems if any((folder / stem).glob("*.ann"))]
+        found += [shards for stem in stems if (shards := _shards(folder, stem))]
+        if len(found) > 1:
+            names = ", ".join(str(paths[0].relative_to(folder)) for paths in found)
+            raise InputError(f"{folder}: expected one file for {split}, found {names}; give --data.{split}_file")
+        if found:
+            files[split] = found[0]
+    return files
+
+
+def _shards(folder: Path, stem: str) -> list[Path]:
+    """The parquet files of a split as the Hub names them: `train-00000-of-00002.parquet`, or `train/0000.parquet`."""
+    shards = sorted(folder.glob(f"{stem}-[0-9]*-of-[0-9]*.parquet"))
+    if not shards:
+        return sorted((folder / stem).glob("[0-9]*.parquet"))
+    (count,) = re.findall(r"-of-([0-9]+)", shards[0].name)
+    if len(shards) != int(count):
+        raise InputError(f"{folder}: expected {int(count)} files like {shards[0].name}, found {len(shards)}")
+    return shards
+
+
+def _joined(paths: list[Path], options: ReadOptions) -> Source:
+    """One source of the shards of a split, whose documents may go on from one to the next."""
+    sources = [read(path, options=options) for path in paths]
+    first = sources[0]
+    if len(sources) == 1:
+        return first
+    columns = [_columns(path) for path in paths]
+    for path, found in zip(paths, columns, strict=True):
+        if found != columns[0]:
+            raise InputError(f"{path}: expected the columns of {paths[0]}: {columns[0]}, found {found}")
+    return Source(
+        first.name,
+        first.format,
+        options,
+        first.declared,
+        lambda: chain.from_iterable(sources),
+        lambda: " ".join(source.digest() for source in sources),
+    )
+
+
+def _columns(path: Path) -> object:
+    from datasets import Features
+    from pyarrow import parquet
+
+    with open_to_read(path) as file:
+        return Features.from_arrow_schema(parquet.read_schema(file))

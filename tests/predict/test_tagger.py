@@ -1,0 +1,261 @@
+"""Tagger: the entities that were scored, from any model, in any batches, of any input."""
+
+import datasets
+import numpy as np
+import pytest
+import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from lightning.pytorch import Trainer
+
+from ner_lightning.data import TokenClassificationDataModule
+from ner_lightning.errors import InputError
+from ner_lightning.hub import export
+from ner_lightning.model import TokenClassificationModule
+from ner_lightning.predict import TaggedWord, Tagger
+from ner_lightning.predict.tagger import rows_of
+from ner_lightning.readers import read
+from ner_lightning.words import split_words
+
+TEXTS = ["Mira Toll visited Arvenholm.", "", " \t\n", "Hal 😀 (Minnow) likes Keldra, é", "The Ostric Cup began. " * 9]
+# of Lightning about torch and about loaders without workers, of the Hub client where its progress bars are off
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:.*isinstance.treespec, LeafSpec.* is deprecated"),
+    pytest.mark.filterwarnings("ignore:.*does not have many workers"),
+    pytest.mark.filterwarnings("ignore:Cannot enable progress bars"),
+]
+quick = settings(deadline=None, max_examples=30, suppress_health_check=[HealthCheck.function_scoped_fixture])
+
+
+def places(entities):
+    return [(entity["type"], entity["start"], entity["end"]) for entity in entities]
+
+
+# what it gives
+
+
+def test_entities_are_parts_of_the_text_with_their_score(tagger):
+    for text, entities in zip(TEXTS, tagger()(TEXTS), strict=True):
+        assert (not entities) == (not text.strip())
+        for entity in entities:
+            assert list(entity) == ["type", "text", "start", "end", "score"]
+            assert text[entity["start"] : entity["end"]] == entity["text"]
+            assert 0 < entity["score"] <= 1
+
+
+def test_one_text_gives_its_entities_and_a_list_a_list(tagger):
+    tag = tagger()
+    assert tag(TEXTS[0]) == tag([TEXTS[0]])[0]
+    assert tag("") == tag([]) == tag(" \n") == []
+    assert tag([[], ["Mira"]])[0] == []
+
+
+def test_entities_of_given_words_count_words(tagger):
+    words = ["Mira Toll", "visited", "Arvenholm", "."]
+    (entities,) = tagger()([words])
+    assert entities
+    assert all(" ".join(words[entity["start"] : entity["end"]]) == entity["text"] for entity in entities)
+
+
+def test_tags_are_of_each_word(tagger):
+    tag = tagger()
+    tagged = tag.tags(TEXTS[0])
+    assert all(isinstance(word, TaggedWord) for word in tagged)
+    assert [word for word, _, _ in tagged] == "Mira Toll visited Arvenholm .".split()
+    assert tag.tags([TEXTS[0], ""]) == [tagged, []]
+    (same,) = tag.tags([[word for word, _, _ in tagged]])
+    assert same == tagged
+
+
+@quick
+@given(st.lists(st.text("aMT é.中😀\t", max_size=40), max_size=8), st.integers(1, 9), st.sampled_from([8, 12, 64]))
+def test_alone_and_in_any_batches_it_is_the_same(tagger, texts, batch_size, max_seq_length):
+    tag = tagger(batch_size=batch_size, max_seq_length=max_seq_length)
+    together, words = tag.tags(texts), [[text[s:e] for s, e in split_words(text)] for text in texts]
+    for text, tagged in zip(texts, together, strict=True):
+        alone = tagger(max_seq_length=max_seq_length).tags(text)
+        assert [word[:2] for word in alone] == [word[:2] for word in tagged]
+        assert [word.score for word in alone] == pytest.approx([word.score for word in tagged], abs=1e-5)
+    assert [[word.label for word in tagged] for tagged in tag.tags(words)] == [
+        [word.label for word in tagged] for tagged in together
+    ]
+
+
+def test_a_text_longer_than_a_window_is_seen_whole(tagger):
+    words = ["Mira", "Toll", "visited", "Arvenholm", "."] * 40
+    tag = tagger(max_seq_length=12)
+    assert len(tag.tags(" ".join(words))) == len(words)
+    assert len({word.label for word in tag.tags(" ".join(words))}) > 1
+
+
+@pytest.mark.parametrize(("rows", "words"), [(1, 100), (3, 100), (100, 4)])
+def test_rows_come_in_their_order_however_many_are_sorted_together(tagger, monkeypatch, rows, words):
+    tag = tagger()
+    expected = tag(TEXTS * 3)
+    monkeypatch.setattr("ner_lightning.predict.tagger._ROWS", rows)
+    monkeypatch.setattr("ner_lightning.predict.tagger._WORDS", words)
+    assert list(map(places, tag(TEXTS * 3))) == list(map(places, expected))
+
+
+def test_rows_are_labelled_as_they_come(tagger, monkeypatch):
+    monkeypatch.setattr("ner_lightning.predict.tagger._ROWS", 2)
+    taken = []
+
+    def rows():
+        for row in rows_of(["Mira"] * 100):
+            taken.append(row)
+            yield row
+
+    next(tagger().label(rows()))
+    assert len(taken) == 2
+
+
+@pytest.mark.parametrize("batch", [["Mira", 3], [None], [["Mira", 3]], [{"a": 1}]])
+def test_what_is_neither_text_nor_words_is_refused(tagger, batch):
+    with pytest.raises(InputError, match=rf"input {len(batch) - 1}: expected a text or a list of words, found"):
+        tagger()(batch)
+
+
+# columns
+
+
+def test_a_batch_of_columns_gets_columns(tagger):
+    tag = tagger()
+    table = datasets.Dataset.from_dict({"id": [1, 2, 3, 4, 5], "text": TEXTS}).map(
+        tag.map_batch, batched=True, batch_size=2
+    )
+    assert table.column_names == ["id", "text", "entities"]
+    assert [places(entities) for entities in table["entities"]] == [places(entities) for entities in tag(TEXTS)]
+
+
+def test_a_batch_of_words_gets_tags_too(tagger):
+    tag = tagger()
+    given = {"tokens": [np.array(["Mira", "left"], dtype=object), []], "text": ["x", "y"]}
+    batch = tag.map_batch(given)
+    assert list(batch) == ["tokens", "text", "entities", "tags"]
+    assert batch["tags"] == [[word.label for word in tagged] for tagged in tag.tags([["Mira", "left"], []])]
+    assert list(given) == ["tokens", "text"]
+
+
+def test_a_batch_without_text_is_refused(tagger):
+    with pytest.raises(InputError, match="expected a column text or tokens, found a, b"):
+        tagger().map_batch({"a": [], "b": []})
+
+
+# the model
+
+
+def test_a_model_that_is_trained_meanwhile_stays_in_its_mode(tagger, model):
+    tag = tagger()
+    expected = tag.tags(TEXTS[0])
+    model.model.train()
+    assert tag.tags(TEXTS[0]) == expected
+    assert model.model.training
+    model.model.eval()
+    tag.tags(TEXTS[0])
+    assert not model.model.training
+
+
+def test_another_decoding_is_used_with_whole_windows(tagger):
+    shapes = []
+
+    def first_label(batch, logits):
+        shapes.append((batch["input_ids"].shape, logits.shape[:2]))
+        return torch.ones(logits.shape[:2], dtype=torch.int64)
+
+    assert {word.label for word in tagger(decode=first_label).tags(TEXTS[0])} == {"B-LOC"}
+    assert all(one == other for one, other in shapes)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"batch_size": 0}, r"batch_size=0: a batch holds at least one window"),
+        ({"device": "gpu"}, r"device=gpu cannot be used: Expected one of cpu, cuda"),
+    ],
+)
+def test_an_option_that_cannot_be_is_refused(model, tagger, options, message):
+    with pytest.raises(InputError, match=message):
+        Tagger(model.model, tagger().encoder, **options)
+
+
+@pytest.mark.parametrize("precision", ["32-true", "bf16-mixed"])
+def test_labels_and_scores_are_those_that_a_trainer_computes(model, conll_files, tiny_model, precision, tmp_path):
+    """To the last bit, in the same batches."""
+    path = str(conll_files / "train.conll")
+    data = TokenClassificationDataModule(
+        train_file=path, test_file=path, model_name_or_path=str(tiny_model), max_seq_length=16
+    )
+    quiet = {"logger": False, "enable_progress_bar": False, "enable_model_summary": False}
+    trainer = Trainer(accelerator="cpu", precision=precision, default_root_dir=tmp_path, **quiet)
+    batches = trainer.predict(model, data.loader("test"))
+    words, label_ids, scores = (torch.cat(column) for column in zip(*batches, strict=True))
+    order = words.argsort()
+    tag = Tagger(model.model, data.encoder, device="cpu", precision=precision)
+    tagged = [word for each in tag.tags([s.words for s in read(path)]) for word in each]
+    assert [word.label for word in tagged] == [data.labels[i] for i in label_ids[order].tolist()]
+    assert [word.score for word in tagged] == scores[order].tolist()
+
+
+@quick
+@given(text=st.text("abMTé中 .,-'(", min_size=1, max_size=30))
+def test_the_pipeline_of_transformers_finds_the_same_with_a_tokenizer_of_bert(model, tagger, pipeline, text):
+    ours, theirs = tagger()(text), pipeline(text)
+    assert places(ours) == [(e["entity_group"], e["start"], e["end"]) for e in theirs]
+    assert [e["score"] for e in ours] == pytest.approx([float(e["score"]) for e in theirs], abs=1e-5)
+
+
+@pytest.fixture(scope="module")
+def pipeline(model, tiny_model):
+    from transformers import AutoTokenizer, TokenClassificationPipeline
+
+    tokenizer = AutoTokenizer.from_pretrained(tiny_model)
+    return TokenClassificationPipeline(model=model.model, tokenizer=tokenizer, aggregation_strategy="first")
+
+
+# loading
+
+
+def test_a_run_a_checkpoint_an_exported_folder_and_the_hub_find_the_same(runs, checkpoint, tmp_path, hub):
+    folder = export(ckpt_path=str(checkpoint), output=str(tmp_path / "model"))
+    hub.add_repo("model", "user/tagger", {path.name: path.read_bytes() for path in folder.iterdir()})
+    models = [runs, runs / "version_0", checkpoint.parent, checkpoint, str(folder), "user/tagger"]
+    taggers = [Tagger.load(model, device="cpu") for model in models]
+    assert {tag.encoder.max_seq_length for tag in taggers} == {16}
+    found = [tag(TEXTS) for tag in taggers]
+    assert sum(map(len, found[0])) > 5
+    assert all(each == found[0] for each in found)
+    module = TokenClassificationModule.load_from_checkpoint(checkpoint).eval()
+    assert Tagger(module.model, taggers[0].encoder, decode=module.decode)(TEXTS) == found[0]
+
+
+def test_windows_of_a_model_that_was_trained_without_a_limit_are_as_long_as_it_takes(checkpoint, tmp_path):
+    saved = torch.load(checkpoint, weights_only=True)
+    saved["datamodule_hyper_parameters"]["max_seq_length"] = None
+    torch.save(saved, tmp_path / "best.ckpt")
+    folder = export(ckpt_path=str(tmp_path / "best.ckpt"), output=str(tmp_path / "model"))
+    assert "max_seq_length" not in (folder / "config.json").read_text()
+    assert {Tagger.load(model).encoder.max_seq_length for model in (tmp_path / "best.ckpt", folder)} == {64}
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("runs", r"there is no folder runs here: run `fit` first, or give the model"),
+        ("none.ckpt", r"none.ckpt: expected a checkpoint, found no such file"),
+        ("empty", r"empty: no best.ckpt and no last.ckpt in this folder; give that of a run"),
+        ("notes.txt", r"notes.txt: not a whole checkpoint of this program"),
+        ("a/b/c", r"a/b/c: neither a folder nor the id of a model on the Hub"),
+    ],
+)
+def test_what_is_no_model_is_refused(tmp_path, monkeypatch, name, message):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "notes.txt").write_text("Mira left.\n")
+    with pytest.raises(InputError, match=message):
+        Tagger.load(name)
+
+
+def test_an_encoder_that_was_not_trained_is_refused(tiny_model):
+    with pytest.raises(InputError, match="has no labels of its own: it was not trained to label words; run `fit`"):
+        Tagger.load(tiny_model)

@@ -1,0 +1,102 @@
+"""What a user reads who asks for help or mistypes an option."""
+
+from inspect import cleandoc
+
+import pytest
+
+from ner_lightning.cli import main
+from ner_lightning.data import TokenClassificationDataModule
+from ner_lightning.errors import suggestion
+from ner_lightning.model import TokenClassificationModule
+
+
+@pytest.fixture
+def answer(capsys, monkeypatch):
+    """Run a command that ends at once; gives (code, out, err)."""
+    monkeypatch.setenv("COLUMNS", "100")
+
+    def call(*args):
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as exit_info:
+            main([str(arg) for arg in args])
+        return exit_info.value.code, *capsys.readouterr()
+
+    return call
+
+
+@pytest.mark.parametrize("subcommand", ["fit", "validate", "test", "inspect"])
+def test_our_options_come_first_and_those_of_the_trainer_on_request(answer, subcommand):
+    code, out, _ = answer(subcommand, "--help")
+    assert code == 0
+    order = ["--data.train_file", "--model.learning_rate", "--checkpoint.monitor", "--config", "--seed_everything"]
+    places = [out.index(f"  {option} ") if option != "--config" else out.index(f"{option} CONFIG") for option in order]
+    assert places == sorted(places)
+    assert out.splitlines().index("Words with labels, from files or the Hub, as batches for a token classifier:") < 8
+    assert len(out.splitlines()) < 220
+    assert "  --trainer.max_epochs " not in out
+    assert "--help.trainer" in out
+    code, out, _ = answer(subcommand, "--help.trainer")
+    assert code == 0
+    assert "  --trainer.max_epochs " in out
+    assert "--data.train_file" not in out
+
+
+def test_the_help_of_each_option_is_its_whole_docstring(answer):
+    out = " ".join(answer("fit", "--help")[1].replace("sub-\n", "sub-").split()).replace("sub- words", "sub-words")
+    for documented in (TokenClassificationDataModule, TokenClassificationModule):
+        arguments = cleandoc(documented.__doc__).split("Args:\n")[1].split("\n\n")[0]
+        entries = [" ".join(entry.split()) for entry in arguments.replace("\n        ", " ").splitlines()]
+        assert len(entries) > 10
+        for entry in entries:
+            name, _, text = entry.partition(": ")
+            if name != "labels" and not (documented is TokenClassificationDataModule and name in LINKED):
+                assert text in out, name
+
+
+LINKED = ("model_name_or_path", "model_revision", "trust_remote_code")  # of the model, with another sentence
+
+
+def test_each_subcommand_and_its_checkpoint_are_told_in_our_words(answer):
+    out = answer("--help")[1]
+    for line in ("fit                 Train a model.", "test                Score a model on the test split."):
+        assert line in out
+    out = " ".join(answer("fit", "--help")[1].split())
+    assert "--ckpt_path CKPT_PATH Go on from this checkpoint, with the options of its run where no others" in out
+    out = " ".join(answer("test", "--help")[1].split())
+    assert "which are those of the newest run; by default `best`." in out
+    for option in ("--weights_only", "--verbose"):
+        assert option not in out
+
+
+@pytest.mark.parametrize(
+    ("typed", "meant"),
+    [
+        ("--data.trian_file=x", "--data.train_file"),
+        ("--data.eval_batch=9", "--data.eval_batch_size"),
+        ("--model.learning_rte=1", "--model.learning_rate"),
+        ("--max_epochs=3", "--trainer.max_epochs"),
+        ("--trainer.max_epoch=3", "--trainer.max_epochs"),
+    ],
+)
+def test_a_misspelt_option_is_answered_with_the_one_it_is_like(answer, typed, meant):
+    code, _, err = answer("fit", typed)
+    assert code == 2
+    assert err.splitlines()[-1] == f"error: unrecognized arguments: {typed}; did you mean {meant}?"
+    assert len(err.splitlines()) == 3
+
+
+def test_an_option_like_no_other_is_answered_without_a_guess(answer):
+    code, _, err = answer("fit", "--zzz=1")
+    assert (code, err.splitlines()[-1]) == (2, "error: unrecognized arguments: --zzz=1")
+
+
+def test_a_misspelt_option_of_a_config_file_is_answered_the_same_way(answer, tmp_path):
+    (tmp_path / "some.yaml").write_text("data:\n  trian_file: x\n")
+    code, _, err = answer("fit", f"--config={tmp_path / 'some.yaml'}")
+    assert code == 2
+    assert err.splitlines()[-1].endswith("does not accept option 'data.trian_file'; did you mean data.train_file?")
+
+
+def test_a_suggestion_is_the_closest_of_the_known_words_or_nothing():
+    assert suggestion("tst", ["test", "fit"]) == "; did you mean test?"
+    assert suggestion("tst", ["inspect"]) == ""
