@@ -179,7 +179,9 @@ def hub(caches, monkeypatch):
         monkeypatch.setattr(constants, "ENDPOINT", fake.url)
         monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
         monkeypatch.setattr(hf_api.api, "endpoint", fake.url)
-        monkeypatch.setattr(transformers.utils.hub, "_hf_api", None)  # made once, with the address of that moment
+        monkeypatch.setattr(
+            transformers.utils.hub, "_hf_api", None, raising=False
+        )  # made once, with the address of that moment
         monkeypatch.setattr(
             constants, "HUGGINGFACE_CO_URL_TEMPLATE", fake.url + "/{repo_id}/resolve/{revision}/{filename}"
         )

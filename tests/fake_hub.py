@@ -528,7 +528,7 @@ class _Handler(XetStore, BaseHTTPRequestHandler):
                 {"error": f"You already created this {type_} repo: {id_}", "url": url},
                 {"X-Error-Message": "You already created this repo"},
             )
-        hub.add_repo(type_, id_, private=d.get("visibility") == "private")
+        hub.add_repo(type_, id_, private=d.get("visibility") == "private" or bool(d.get("private")))  # older clients
         return self.reply(200, {"url": url, "name": id_, "id": hashlib.md5(id_.encode()).hexdigest()[:24]})
 
     def lfs_batch(self, type_, id_, d):

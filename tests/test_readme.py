@@ -1,5 +1,6 @@
 """What the README says runs as it stands there, and what it names is there."""
 
+import json
 import os
 import re
 import subprocess
@@ -12,30 +13,23 @@ from test_configs import serve
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
-TO_THE_HUB = README.partition("## From a run to a model that others load")[2].partition("\n##")[0]
 
 
-@pytest.mark.filterwarnings("ignore:The number of training batches")
-@pytest.mark.filterwarnings("ignore:Total length of `list` across ranks is zero")
-def test_the_python_of_the_readme_runs_from_top_to_bottom(hub, tiny_model, conll_files, tmp_path, monkeypatch):
-    hub.add_repo("model", "bert-base-cased", {path.name: path.read_bytes() for path in tiny_model.iterdir()})
-    monkeypatch.chdir(tmp_path)
-    Path("train.conll").write_text((conll_files / "train.conll").read_text())
-    names = {}
-    for block in re.findall(r"```python\n(.*?)```", README.replace(TO_THE_HUB, ""), re.DOTALL):
-        exec(compile(block, "README.md", "exec"), names)
-    assert names["data"].labels == [".", "DT", "NNP", "VBD"]
-    assert names["batch"]["input_ids"].shape == names["batch"]["labels"].shape
-    assert names["model"].trainer.global_step == 3
+def section(title, language):
+    """The code of a section in a language."""
+    return "".join(
+        re.findall(rf"```{language}\n(.*?)```", README.partition(f"\n## {title}\n")[2].partition("\n## ")[0], re.DOTALL)
+    )
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(300)
-def test_from_fit_to_pipeline_line_by_line(tiny_model, tmp_path):
-    """The commands and the Python of that section as they stand, with the real client."""
-    (commands,) = re.findall(r"```sh\n(.*?)```", TO_THE_HUB, re.DOTALL)
-    (code,) = re.findall(r"```python\n(.*?)```", TO_THE_HUB, re.DOTALL)
-    (tmp_path / "configs").symlink_to(ROOT / "configs")
+def test_its_commands_and_its_python_run_line_by_line(tiny_model, tmp_path):
+    """From fit to the pipeline, as they stand there, with the real client of the Hub."""
+    (tmp_path / "notes.txt").write_text("Mira Toll left Quill Works.\n")
+    row = {"tokens": ["Mira", "Toll", "left"], "ner_tags": ["B-PER", "I-PER", "O"]}
+    for name in ("train.jsonl", "dev.jsonl"):
+        (tmp_path / name).write_text(json.dumps(row) + "\n")
     with FakeHub(user="you") as fake:
         serve(fake, tiny_model)
         environment = {name: value for name, value in os.environ.items() if not name.startswith("HF_")}
@@ -46,13 +40,15 @@ def test_from_fit_to_pipeline_line_by_line(tiny_model, tmp_path):
                 command, cwd=tmp_path, env=environment, check=True, text=True, stdout=subprocess.PIPE
             ).stdout
 
-        told = run("bash", "-ec", commands)
-        assert "on the Hub  step 1: val_f1" in told  # the first epoch is as good as the others
+        told = run("bash", "-ec", section("Train, test, predict, share", "sh"))
         assert "pushed " in told.splitlines()[-1]
-        titles = [commit.title for commit in fake.repo("model", "you/bert-conll2003").log()]
-        assert len(titles) >= 3  # the Hub's own, at least one of training, the scores of the test
+        assert json.loads((tmp_path / "notes.jsonl").read_text())["text"] == "Mira Toll left Quill Works."
         assert "### test" in fake.repo("model", "you/bert-conll2003").head()["README.md"].data.decode()
-        assert run(sys.executable, "-c", code + "print(type(find).__name__)") == "TokenClassificationPipeline\n"
+        shown = "print(len(several), len(words[0]), len(table['entities']))"
+        assert run(sys.executable, "-c", section("In Python", "python") + shown).splitlines()[-1] == "2 5 2"
+        code = section("Train, test, predict, share", "python") + "print(type(find).__name__)"
+        assert run(sys.executable, "-c", code) == "TokenClassificationPipeline\n"
+        assert "val_f1" in run("bash", "-ec", section("Your own data", "sh"))
 
 
 def test_readme_and_ci_run_the_same_two_commands():
@@ -65,9 +61,15 @@ def test_readme_and_ci_run_the_same_two_commands():
         assert f"\n{command}\n" in ci
 
 
-def test_readme_names_every_module_and_config():
-    for path in (ROOT / "ner_lightning").glob("[a-z]*.py"):
-        if path.stem not in {"errors", "version"}:
-            assert f"  {path.name} " in README
-    for path in (ROOT / "configs").iterdir():
-        assert path.stem in README
+def test_readme_is_short():
+    assert len(README.split()) <= 900
+
+
+def test_its_tree_names_what_is_there():
+    tree = README.partition("## What is where")[2].split("```")[1]
+    package = ROOT / "ner_lightning"
+    for name in re.findall(r"[a-z_]+\.py|[a-z_]+/", tree):
+        assert (package / name).exists() or (ROOT / name).exists(), name
+    for folder in package.iterdir():
+        if folder.is_dir() and list(folder.glob("*.py")) and folder.name != "quickstart":
+            assert f" {folder.name}/ " in tree

@@ -1,0 +1,133 @@
+"""What the docs say runs as it stands there, and the options that they name are there."""
+
+import inspect
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+from ner_lightning.__main__ import main
+from ner_lightning.hub import export
+from ner_lightning.predict import predict
+from ner_lightning.readers import ReadOptions, read
+
+ROOT = Path(__file__).parents[1]
+PAGES = {path.stem: path.read_text(encoding="utf-8") for path in [ROOT / "README.md", *ROOT.glob("docs/**/*.md")]}
+QUIET = ["--trainer.enable_progress_bar=false", "--trainer.accelerator=cpu"]
+NAMES = {"conll": "train.conll", "conllu": "train.conllu", "json": "train.jsonl", "csv": "train.csv"}
+
+
+def blocks(text, language):
+    return re.findall(rf"```{language}\n(.*?)```", text, re.DOTALL)
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    """A folder in which a run of a few steps has been."""
+    folder = tmp_path_factory.mktemp("run")
+    options = [f"--trainer.default_root_dir={folder / 'runs'}", "--trainer.max_steps=2", *QUIET]
+    assert main(["fit", "--config=quickstart", *options]) == 0
+    return folder
+
+
+def test_options_that_are_named_are_there(capsys):
+    with pytest.raises(SystemExit):
+        main(["fit", "--print_config"])
+    options = yaml.safe_load(capsys.readouterr().out)
+    with pytest.raises(SystemExit):
+        main(["push", "--help"])
+    known = {*inspect.signature(predict).parameters, *inspect.signature(export).parameters, *options}
+    known |= {*re.findall(r"--(\w+)", capsys.readouterr().out), "config", "ckpt_path", "debug", "print_config", "help"}
+    known |= {"optimizer", "lr_scheduler", "nproc_per_node", "logdir"}  # of LightningCLI, torchrun, tensorboard
+    for page, text in PAGES.items():
+        for name in re.findall(r"(?<![\w-])--([a-z]\w*(?:\.\w+)*)", text):
+            group, *rest = name.split(".")
+            assert group in known, f"{page}: --{name}"
+            if rest and (group in ("data", "model", "checkpoint") or (group == "trainer" and rest[0] != "callbacks")):
+                assert rest[0] in options[group], f"{page}: --{name}"
+
+
+@pytest.mark.parametrize("page", sorted(PAGES))
+def test_python_is_whole_and_what_it_imports_is_there(page):
+    for block in blocks(PAGES[page], "python"):
+        compile(block, page, "exec")
+        for line in re.findall(r"^from ner_lightning.*?import (?:\(.*?\)|[^(\n]*)$", block, re.DOTALL | re.MULTILINE):
+            exec(line, {})
+
+
+@pytest.mark.filterwarnings("ignore:The number of training batches")
+@pytest.mark.filterwarnings("ignore:Total length of `list` across ranks is zero")
+def test_the_python_of_the_guide_to_training_runs(hub, tiny_model, conll_files, tmp_path, monkeypatch):
+    hub.add_repo("model", "bert-base-cased", {path.name: path.read_bytes() for path in tiny_model.iterdir()})
+    monkeypatch.chdir(tmp_path)
+    Path("train.conll").write_text((conll_files / "train.conll").read_text())
+    names = {}
+    for block in blocks(PAGES["train"], "python"):
+        exec(compile(block, "train.md", "exec"), names)
+    assert names["data"].labels == [".", "DT", "NNP", "VBD"]
+    assert names["batch"]["input_ids"].shape == names["batch"]["labels"].shape
+    assert names["model"].trainer.global_step == 3
+
+
+def test_the_python_of_the_guides_to_evaluation_and_prediction_runs(run, monkeypatch):
+    monkeypatch.chdir(run)
+    names = {}
+    for block in blocks(PAGES["evaluate"], "python") + blocks(PAGES["predict"], "python"):
+        exec(compile(block, "docs", "exec"), names)
+    assert float(names["score"].compute()["f1"]) == 0.5
+    assert len(names["notes"]) == 2
+
+
+def test_examples_of_formats_are_read_to_the_same_tags(tmp_path):
+    found = 0
+    for section in PAGES["data"].split("\n## ")[1:]:
+        for block in blocks(section, r"(?:json)?"):
+            title = section.splitlines()[0]
+            lines = block.splitlines() if title == "JSON with character offsets" else [block]
+            for content in lines:
+                suffix = {"Columns: CoNLL": ".conll", "CSV and TSV": ".csv", "brat": ".ann"}.get(title, ".json")
+                path = tmp_path / f"example{found}{suffix}"
+                path.write_text(content, encoding="utf-8")
+                if title == "brat":
+                    path = path.with_suffix(".txt")
+                    path.write_text("Mira Toll left.\n", encoding="utf-8")
+                row = next(iter(read(path, options=ReadOptions())))
+                assert row.words[:3] == ["Mira", "Toll", "left"]
+                assert row.tags[:3] == ["B-PER", "I-PER", "O"], title
+                found += 1
+    assert found == 10
+
+
+@pytest.mark.parametrize("page", sorted(PAGES))
+def test_links_lead_to_files_and_headings(page):
+    (path,) = [path for path in [ROOT / "README.md", *ROOT.glob("docs/**/*.md")] if path.stem == page]
+    for target in re.findall(r"\]\((?!http)([^)#]*)", PAGES[page]):
+        assert not target or (path.parent / target).exists(), target
+
+
+@pytest.mark.slow
+def test_the_script_with_another_loss_trains_and_tests(tmp_path):
+    (script,) = [block for block in blocks(PAGES["extend"], "python") if block.startswith("# focal.py")]
+    (tmp_path / "focal.py").write_text(script)
+    for command in ("fit", "test"):
+        few = ["--trainer.max_steps=2", *QUIET] if command == "fit" else QUIET
+        config = ["--config=quickstart"] if command == "fit" else []
+        subprocess.run([sys.executable, "focal.py", command, *config, *few], cwd=tmp_path, check=True)
+    assert (tmp_path / "runs/version_0/checkpoints/last.test.json").is_file()
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")  # of the clients of services
+@pytest.mark.parametrize("block", blocks(PAGES["extend"], "yaml"), ids=["EarlyStopping", "WandbLogger", "MLFlowLogger"])
+def test_callbacks_and_loggers_by_config(block, tmp_path, monkeypatch):
+    for logger, package in (("WandbLogger", "wandb"), ("MLFlowLogger", "mlflow")):
+        if logger in block:
+            pytest.importorskip(package)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    Path("extra.yaml").write_text(block)
+    few = ["--trainer.max_steps=2", "--trainer.log_every_n_steps=1"]
+    assert main(["fit", "--config=quickstart", "--config=extra.yaml", *few, *QUIET]) == 0
