@@ -8,6 +8,7 @@ models are made from configurations. All names are invented.
 import json
 import logging
 import re
+import unicodedata
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
@@ -345,6 +346,13 @@ def test_words_have_the_ids_of_the_text_that_they_make(kind, tmp_path, caplog):
         assert tokenizer.backend_tokenizer.to_str() == plain.backend_tokenizer.to_str()
 
 
+def with_marks(text, end):
+    """Where a word ends as it was written: the pipeline leaves out a mark at its end that the tokenizer drops."""
+    while end < len(text) and unicodedata.category(text[end]) == "Mn":
+        end += 1
+    return end
+
+
 @kinds
 @pytest.mark.filterwarnings("ignore:Tokenizer does not support real words")
 def test_a_kind_is_trained_scored_exported_and_used_as_the_card_says(kind, tmp_path, caches, monkeypatch, capsys):
@@ -372,10 +380,11 @@ def test_a_kind_is_trained_scored_exported_and_used_as_the_card_says(kind, tmp_p
         predict(["notes.txt"], model="../runs", output="out.jsonl")
         rows = [json.loads(line) for line in Path("out.jsonl").read_text().splitlines()]
         expected = [[(entity["type"], entity["start"], entity["end"]) for entity in row["entities"]] for row in rows]
-        found = tagger["tagger"](SENTENCES.splitlines())
-        assert [
-            [(entity["entity_group"], entity["start"], entity["end"]) for entity in entities] for entities in found
-        ] == expected
+        found = [
+            [(entity["entity_group"], entity["start"], with_marks(text, entity["end"])) for entity in entities]
+            for text, entities in zip(SENTENCES.splitlines(), tagger["tagger"](SENTENCES.splitlines()), strict=True)
+        ]
+        assert found == expected
         assert sum(map(len, expected)) > len(expected)
         return
     predict(["../corpus.conll"], model="../runs", output="out.conll")
