@@ -8,6 +8,7 @@ models are made from configurations. All names are invented.
 import json
 import logging
 import re
+import unicodedata
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
@@ -320,6 +321,13 @@ def built(name, folder) -> Path:
     return folder
 
 
+def _end(text, end):
+    """Without marks that a tokenizer drops at the end of a word: `pipeline` leaves them out."""
+    while unicodedata.category(text[end - 1]) == "Mn":
+        end -= 1
+    return end
+
+
 def columns(sentences) -> str:
     return "".join("".join(f"{word} {label}\n" for word, label in rows) + "\n" for rows in sentences)
 
@@ -371,10 +379,11 @@ def test_a_kind_is_trained_scored_exported_and_used_as_the_card_says(kind, tmp_p
         Path("notes.txt").write_text(SENTENCES)
         predict(["notes.txt"], model="../runs", output="out.jsonl")
         rows = [json.loads(line) for line in Path("out.jsonl").read_text().splitlines()]
-        expected = [[(entity["type"], entity["start"], entity["end"]) for entity in row["entities"]] for row in rows]
+        expected = [[(e["type"], e["start"], _end(row["text"], e["end"])) for e in row["entities"]] for row in rows]
         found = tagger["tagger"](SENTENCES.splitlines())
         assert [
-            [(entity["entity_group"], entity["start"], entity["end"]) for entity in entities] for entities in found
+            [(e["entity_group"], e["start"], _end(text, e["end"])) for e in entities]
+            for text, entities in zip(SENTENCES.splitlines(), found, strict=True)
         ] == expected
         assert sum(map(len, expected)) > len(expected)
         return
