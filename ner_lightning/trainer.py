@@ -19,6 +19,7 @@ from lightning_utilities.core.rank_zero import rank_zero_only
 
 from ner_lightning.data import TokenClassificationDataModule
 from ner_lightning.errors import InputError
+from ner_lightning.files import naming
 from ner_lightning.loggers import CSVLog, TensorBoardLog
 from ner_lightning.model import TokenClassificationModule
 
@@ -150,11 +151,12 @@ class SaveConfig(SaveConfigCallback):
         """Save the config, and put the command above it."""
         if self.already_saved:
             return
-        super().setup(trainer, pl_module, stage)
         path = Path(trainer.log_dir or "") / self.config_filename  # asked for in all processes, which agree on it
-        if trainer.is_global_zero:
-            command = self.command.replace("\n", "\n# ")  # an argument of several lines stays a comment
-            path.write_text(f"# {command}\n{path.read_text(encoding='utf-8')}", encoding="utf-8")
+        with naming(path, kept="nothing else was written"):
+            super().setup(trainer, pl_module, stage)
+            if trainer.is_global_zero:
+                command = self.command.replace("\n", "\n# ")  # an argument of several lines stays a comment
+                path.write_text(f"# {command}\n{path.read_text(encoding='utf-8')}", encoding="utf-8")
 
 
 def launched_processes(*, devices: Any, num_nodes: int) -> dict[str, int]:

@@ -55,6 +55,14 @@ def test_a_checkpoint_that_has_no_room_ends_fit_in_a_sentence(fit):
     assert list(Path(place).iterdir()) == []
 
 
+def test_a_config_that_has_no_room_ends_fit_in_a_sentence(fit):
+    code, printed = fit(500, "--trainer.logger=false")
+    assert code == 1
+    assert "Traceback" not in printed
+    message = "error: runs/version_1/config.yaml: cannot be written: File too large; nothing else was written"
+    assert printed.splitlines()[-1] == message
+
+
 def test_a_log_that_has_no_room_ends_fit_in_a_sentence(fit):
     # no checkpoint is saved, which would be the first that has no room
     code, printed = fit(14_000, "--trainer.max_epochs=200", "--trainer.enable_checkpointing=false")
