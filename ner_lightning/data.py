@@ -24,7 +24,7 @@ from ner_lightning.encoding import Collator, Encoder
 from ner_lightning.errors import InputError
 from ner_lightning.pretrained import load_config, load_tokenizer, window_length
 from ner_lightning.readers import ReadOptions, read_label_names
-from ner_lightning.readers.row import Format
+from ner_lightning.readers.formats import Format
 from ner_lightning.sampling import LengthBatchSampler
 from ner_lightning.tags import Scheme
 

@@ -7,6 +7,7 @@ no module of tests may import them, or what imports them, ahead of this one.
 import atexit
 import os
 import shutil
+import signal
 import string
 import tempfile
 from pathlib import Path
@@ -31,6 +32,9 @@ os.environ.update(
 for name in ("HF_DATASETS_CACHE", "HF_HUB_CACHE", "HF_DATASETS_OFFLINE", "HUGGING_FACE_HUB_TOKEN"):
     os.environ.pop(name, None)
 atexit.register(shutil.rmtree, os.environ["HF_HOME"], ignore_errors=True)
+# a shell that runs the tests in the background, or nohup, lets signals be ignored here and in all that is started here
+signal.signal(signal.SIGINT, signal.default_int_handler)
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 # Columns: word, part of speech, chunk, entity. Two documents in each file; no name stands in two files.
 CONLL = {

@@ -21,7 +21,7 @@ from ner_lightning.predict.forms import OutputFormat, check_form, form_of, suffi
 from ner_lightning.predict.tagger import Precision, Tagger
 from ner_lightning.quickstart import packaged
 from ner_lightning.readers import ReadOptions, Source, read
-from ner_lightning.readers.row import Format
+from ner_lightning.readers.formats import Format
 
 STREAM = "-"  # standard input or output, as a path
 

@@ -5,13 +5,16 @@ import re
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
-from typing import Protocol
+from typing import Literal, Protocol
 
 from ner_lightning.errors import InputError
 from ner_lightning.files import open_to_read
 from ner_lightning.readers import brat, conll, json, tables, text
 from ner_lightning.readers.foreign import HEAD, refuse_foreign
-from ner_lightning.readers.row import Format, ReadOptions, Row, Source
+from ner_lightning.readers.row import ReadOptions, Row, Source
+
+# a new one is a file of this folder, and its lines in the three tables here
+Format = Literal["conll", "conllu", "json", "text", "csv", "tsv", "parquet", "brat"]
 
 
 class Reader(Protocol):

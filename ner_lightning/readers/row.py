@@ -10,8 +10,6 @@ from typing import Any, Literal, NamedTuple
 
 from ner_lightning.words import Span
 
-Format = Literal["conll", "conllu", "json", "text", "csv", "tsv", "parquet", "brat"]
-
 
 class Row(NamedTuple):
     """A sentence, a line of text or a record.
@@ -54,7 +52,7 @@ class ReadOptions:
     """How a file is read; the defaults fit most files.
 
     Args:
-        format: The format; by default found from the suffix and the content.
+        format: The format, see `formats.Format`; by default found from the suffix and the content.
         text_column_name: Where the words or the text are: a column name, a JSON field, a field of Label Studio's
             `data`, or the number of a CoNLL column.
         label_column_name: The same for the tags or the entities.
@@ -72,7 +70,7 @@ class ReadOptions:
         tags: Read tags and entities; without them, nothing that is wrong with them matters.
     """
 
-    format: Format | None = None
+    format: str | None = None
     text_column_name: str | int | None = None
     label_column_name: str | int | None = None
     sentence_column_name: str | None = None

@@ -13,7 +13,7 @@ from ner_lightning.errors import InputError, first_line
 from ner_lightning.files import open_to_read
 from ner_lightning.readers.delimited import read_cells, unpack
 from ner_lightning.readers.records import names_of, rows_of, tag_column
-from ner_lightning.readers.row import Format, ReadOptions, Row, Source, clip
+from ner_lightning.readers.row import ReadOptions, Row, Source, clip
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -39,7 +39,7 @@ class _Table(NamedTuple):
     is_text: bool  # all cells are
 
 
-def read_rows(path: Path, *, name: str, options: ReadOptions, format: Format) -> Iterator[Row]:
+def read_rows(path: Path, *, name: str, options: ReadOptions, format: str) -> Iterator[Row]:
     """Read a table row by row.
 
     Args:
@@ -56,7 +56,7 @@ def read_rows(path: Path, *, name: str, options: ReadOptions, format: Format) ->
     return _rows(_table(path, name, format), options)
 
 
-def has_word_rows(path: Path, *, name: str, options: ReadOptions, format: Format) -> bool:
+def has_word_rows(path: Path, *, name: str, options: ReadOptions, format: str) -> bool:
     """Tell whether each row of a table is a word.
 
     Args:
@@ -115,7 +115,7 @@ def _names_in(features: Any) -> dict[str, list[str]]:
     return {name: list(one.names) for name, one in classes.items() if isinstance(one, ClassLabel)}
 
 
-def _table(path: Path, name: str, format: Format) -> _Table:
+def _table(path: Path, name: str, format: str) -> _Table:
     return _parquet(path, name) if format == "parquet" else _delimited(path, name, format)
 
 
@@ -142,7 +142,7 @@ def _parquet(path: Path, name: str) -> _Table:
     return _Table(name, list(features), _names_in(features), records, False)
 
 
-def _delimited(path: Path, name: str, format: Format) -> _Table:
+def _delimited(path: Path, name: str, format: str) -> _Table:
     line, header = next(read_cells(path, name=name, tabs=format == "tsv"), (1, []))
     if not header:
         raise InputError(f"{name}: the file is empty; expected a header with the names of columns")
