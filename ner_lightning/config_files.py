@@ -1,7 +1,4 @@
-"""The config files that a command names: paths, or names of those that the package brings along.
-
-It knows nothing of what is in them.
-"""
+"""The config files that a command names: paths, or names of those that the package brings along."""
 
 from collections.abc import Sequence
 from pathlib import Path

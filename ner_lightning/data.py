@@ -78,9 +78,10 @@ class TokenClassificationDataModule(LightningDataModule):
         trust_remote_code: Run the code that comes with the model, where it needs it.
         max_seq_length: Sub-words in a window, special tokens included; by default as many as the model takes.
             Longer sentences are cut into overlapping windows and every word is still scored once.
-        label_all_tokens: Train on every sub-word of a word (the further ones as `I-`, with `--model.subword_weight`),
-            not only on the first. Scores read the first one in both cases; `transformers.pipeline` reads all of them,
-            and with `simple` finds pieces of entities where the others were not trained.
+        label_all_tokens: Train on every sub-word of a word (continuation sub-words as `I-`, with
+            `--model.subword_weight`), not only on the first. Scores read the first one in both cases;
+            `transformers.pipeline` reads all of them, and with `simple` finds pieces of entities where the others were
+            not trained.
         batch_size: Windows in a training batch, per device.
         eval_batch_size: Windows in a batch of validation and test, per device.
         num_workers: Processes that load batches beside the main one.

@@ -1,8 +1,8 @@
 """Words to windows of sub-word ids and labels, and to padded batches.
 
 Every word is scored in exactly one window: a sentence longer than `max_seq_length` is cut at word borders into
-overlapping windows, and each word belongs to the one in which it stands furthest from a cut. The only file where
--100 and `word_ids()` stand; it knows nothing of Lightning, of files or of what the labels mean beyond their names.
+overlapping windows, and each word belongs to the one in which it is furthest from a window edge. The only file where
+-100 and `word_ids()` stand.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ class Encoder:
         tokenizer: A fast tokenizer, see `ner_lightning.pretrained.load_tokenizer`.
         labels: Label names in the order of their ids.
         max_seq_length: Sub-words in a window, special tokens included.
-        label_all_tokens: Give each further sub-word of a word `I-` of the word's type as its label; otherwise
+        label_all_tokens: Give each continuation sub-word `I-` of the word's type as its label; otherwise
             only the first sub-word carries a label. Scores read the first sub-word in both cases.
 
     Raises:

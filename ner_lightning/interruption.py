@@ -1,7 +1,7 @@
 """What signals do to a run: it stops at the end of a step, keeps its state, and says how to go on.
 
 Ctrl-C, and what schedulers send before they kill: the first process stops, the others do nothing but pass a signal on
-to it, and end with it. It knows nothing of what a step is.
+to it, and end with it.
 """
 
 from __future__ import annotations

@@ -1,7 +1,4 @@
-"""The logs of a run on the disk, which say in one sentence that it is full.
-
-It knows nothing of what is logged.
-"""
+"""The logs of a run on the disk, which say in one sentence that it is full."""
 
 from __future__ import annotations
 

@@ -1,7 +1,6 @@
 """The LightningModule: an encoder with a head, one step shared by all stages, optimizer and schedule.
 
-It takes batches as `encoding.Collator` makes them and gives (word, label) pairs to `EntityScore`. It knows nothing of
-where the data comes from, nor of what is written or pushed.
+It takes batches as `encoding.Collator` makes them and gives (word, label) pairs to `EntityScore`.
 """
 
 import math
@@ -46,8 +45,9 @@ class TokenClassificationModule(LightningModule):
         gradient_checkpointing: Recompute activations in the backward pass: less memory, about a third slower.
         freeze_embeddings: Do not train the embeddings.
         freeze_layers: Do not train this many of the lowest layers, nor the embeddings below them.
-        subword_weight: Weight in the training loss of a word's further sub-words, with `--data.label_all_tokens`; the
-            first, which is scored, has 1. A little is enough for `transformers.pipeline`, which reads all of them.
+        subword_weight: Weight in the training loss of a word's continuation sub-words (all but the first), with
+            `--data.label_all_tokens`; the first, which is scored, has 1. A little is enough for
+            `transformers.pipeline`, which reads all of them.
         terminate_on_nan: Stop at the first step whose loss is not finite; otherwise go on, as long as the weights are.
         score_mode: `default` reads ill-formed tag sequences as conlleval does; `strict` counts well-formed IOB2 only.
 
@@ -116,8 +116,8 @@ class TokenClassificationModule(LightningModule):
             batch: As `encoding.Collator` makes it; only what the transformer takes is handed on.
 
         Returns:
-            The model's output: `logits` (windows, length, labels) and `loss`, which is of no meaning where there are no
-            labels to learn.
+            The model's output: `logits` (windows, length, labels) and `loss`, to be ignored where there are no labels
+            to learn.
         """
         output = self._run(batch)
         output.loss = self.loss(batch, output.logits)

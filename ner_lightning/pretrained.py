@@ -1,7 +1,7 @@
 """What a model name stands for: configuration, tokenizer and weights, from the Hub, a folder or the package.
 
 The only file that calls `from_pretrained`, so that a wrong name, a missing network and a tokenizer that cannot
-align words are told in one place and in one sentence. It knows nothing of corpora, batches or training.
+align words are told in one place and in one sentence.
 """
 
 from __future__ import annotations
@@ -105,7 +105,7 @@ def needs_spaces(tokenizer: PreTrainedTokenizerFast) -> bool:
 
 
 def marks_subwords(tokenizer: PreTrainedTokenizerFast) -> bool:
-    """Whether the further sub-words of a word have a sign (BERT's `##`), by which `transformers.pipeline` knows them.
+    """Whether continuation sub-words have a sign (BERT's `##`), by which `transformers.pipeline` knows them.
 
     Args:
         tokenizer: A fast tokenizer.

@@ -1,7 +1,4 @@
-"""The Trainer of the command line: one folder for all that a run writes, and one world of processes.
-
-It knows nothing of how options are parsed.
-"""
+"""The Trainer of the command line: one folder for all that a run writes, and one world of processes."""
 
 from __future__ import annotations
 
