@@ -195,7 +195,7 @@ class Tagger:
         lengths: list[int] = columns["length"]  # type: ignore[assignment]
         order = sorted(range(len(lengths)), key=lambda window: -lengths[window])
         label_ids = torch.full((num_words,), -1, dtype=torch.int64)
-        scores = torch.zeros(num_words)
+        scores = torch.zeros(num_words, dtype=torch.float32)
         training = self._model.training  # of a model that is still trained
         self._model.eval()
         for start in range(0, len(order), self.batch_size):
