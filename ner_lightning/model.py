@@ -230,7 +230,7 @@ class TokenClassificationModule(LightningModule):
             self.clip_gradients(optimizer, gradient_clip_val, gradient_clip_algorithm)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Keep the scores with the very weights that were scored, for the model card.
+        """Keep the scores with the very weights that were scored, and what decoded them where that is a subclass.
 
         Raises:
             InputError: A weight is not finite: such a model is not kept.
@@ -238,6 +238,8 @@ class TokenClassificationModule(LightningModule):
         for name, weights in checkpoint["state_dict"].items():
             if weights.is_floating_point() and not weights.isfinite().all():
                 raise InputError(f"the weights of {name} are not finite {self._diverged()}")
+        if (decode := type(self).decode) is not TokenClassificationModule.decode:
+            checkpoint["decode"] = f"{decode.__module__}.{decode.__qualname__}"
         if self._validated_at == self.trainer.global_step:
             metrics = self.trainer.callback_metrics.items()
             checkpoint["validation_scores"] = {name: float(n) for name, n in metrics if name.startswith("val_")}

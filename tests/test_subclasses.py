@@ -71,13 +71,17 @@ def test_the_loss_of_a_subclass_is_what_training_minimises(run):
     assert not torch.equal(*(each["model.classifier.weight"] for each in weights))
 
 
-def test_the_decoding_of_a_subclass_is_what_is_scored_and_what_a_tagger_with_it_finds(run):
+def test_the_decoding_of_a_subclass_is_what_is_scored_and_what_a_tagger_with_it_finds(run, caplog):
     run("fit", "--model.bonus=1000")
     table = run("test", f"--ckpt_path={LAST}")
     assert next(line for line in table.splitlines() if line.startswith("all")).split()[1:4] == ["0.00"] * 3
     model = FocalModule.load_from_checkpoint(LAST)
     assert model.bonus == 1000
     loaded = Tagger.load(LAST)
+    assert f"{LAST} was scored with custom_run.FocalModule.decode, which is not known here" in caplog.text
+    caplog.clear()
+    assert Tagger.load(LAST, decode=model.decode)("Mira Toll left Arvenholm.") == []
+    assert not caplog.text
     tagger = Tagger(model.model, loaded.encoder, decode=model.decode)
     assert tagger("Mira Toll left Arvenholm.") == []
     assert tagger.labels == loaded.labels

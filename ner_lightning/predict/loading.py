@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 
 def load_trained(
     model: str, *, revision: str | None = None, trust_remote_code: bool = False
-) -> tuple[PreTrainedModel, Encoder]:
-    """Load a classifier, and the encoder that it was trained with.
+) -> tuple[PreTrainedModel, Encoder, str | None]:
+    """Load a classifier, the encoder that it was trained with, and the name of its own decoding, if it has one.
 
     Args:
         model: Folder of runs, of which the newest is taken, folder of a run, whose best checkpoint is taken, a
@@ -45,10 +45,10 @@ def load_trained(
         raise InputError(f"{model} has no labels of its own: it was not trained to label words; run `fit` first")
     classifier = load_token_classifier(model, labels=labels, revision=revision, trust_remote_code=trust_remote_code)
     tokenizer = load_tokenizer(model, revision=revision, trust_remote_code=trust_remote_code)
-    return classifier, _encoder(tokenizer, config, labels, getattr(config, "max_seq_length", None))
+    return classifier, _encoder(tokenizer, config, labels, getattr(config, "max_seq_length", None)), None
 
 
-def _from_checkpoint(path: Path, trust_remote_code: bool) -> tuple[PreTrainedModel, Encoder]:
+def _from_checkpoint(path: Path, trust_remote_code: bool) -> tuple[PreTrainedModel, Encoder, str | None]:
     checkpoint = read_checkpoint(path)
     options, data = checkpoint["hyper_parameters"], checkpoint.get("datamodule_hyper_parameters", {})
     name, revision, labels = options["model_name_or_path"], options.get("model_revision"), options["labels"]
@@ -58,7 +58,8 @@ def _from_checkpoint(path: Path, trust_remote_code: bool) -> tuple[PreTrainedMod
     weights = checkpoint["state_dict"].items()
     classifier.load_state_dict({key.removeprefix("model."): w for key, w in weights if key.startswith("model.")})
     tokenizer = load_tokenizer(name, revision=revision, trust_remote_code=trust_remote_code)
-    return classifier, _encoder(tokenizer, classifier.config, labels, data.get("max_seq_length"))
+    encoder = _encoder(tokenizer, classifier.config, labels, data.get("max_seq_length"))
+    return classifier, encoder, checkpoint.get("decode")
 
 
 def _encoder(

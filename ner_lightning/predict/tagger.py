@@ -6,6 +6,7 @@ that what comes out is what was scored.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import nullcontext
 from pathlib import Path
@@ -24,6 +25,8 @@ from ner_lightning.words import split_words
 if TYPE_CHECKING:
     from torch import Tensor
     from transformers import PreTrainedModel
+
+log = logging.getLogger(__name__)
 
 Precision = Literal["32-true", "bf16-mixed", "16-mixed"]
 
@@ -86,6 +89,7 @@ class Tagger:
         cls,
         model: str | Path = "runs",
         *,
+        decode: Callable[[dict[str, Any], Tensor], Tensor] | None = None,
         device: str = "auto",
         precision: Precision = "32-true",
         batch_size: int = 32,
@@ -97,6 +101,7 @@ class Tagger:
         Args:
             model: Folder of runs (its newest), folder of a run (its best checkpoint), a checkpoint, an exported folder,
                 or a Hub id.
+            decode: As above; a model that was trained with a decoding of its own is to be given it.
             device: Where to run: `auto`, `cpu`, `cuda`, `cuda:1`, ...
             precision: Of the arithmetic: `32-true`, `bf16-mixed` or `16-mixed`.
             batch_size: Windows in a batch.
@@ -108,8 +113,15 @@ class Tagger:
         """
         from ner_lightning.predict.loading import load_trained
 
-        classifier, encoder = load_trained(str(model), revision=revision, trust_remote_code=trust_remote_code)
-        return cls(classifier, encoder, device=device, precision=precision, batch_size=batch_size)
+        classifier, encoder, own = load_trained(str(model), revision=revision, trust_remote_code=trust_remote_code)
+        if own is not None and decode is None:
+            log.warning(
+                "%s was scored with %s, which is not known here: these are the most probable labels; give it to "
+                "Tagger.load as decode",
+                model,
+                own,
+            )
+        return cls(classifier, encoder, decode=decode, device=device, precision=precision, batch_size=batch_size)
 
     def __call__(self, inputs: Any) -> list[Any]:
         """Find the entities of a text, of several texts, or of sentences whose words are given.
