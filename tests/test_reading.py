@@ -17,7 +17,7 @@ from ner_lightning.errors import InputError
 from ner_lightning.model import TokenClassificationModule
 from ner_lightning.readers import ReadOptions, read
 
-DATA = Path(__file__).parents[1] / "shared/data"
+DATA = Path(__file__).parents[2] / "shared/data"
 
 pytestmark = [
     pytest.mark.usefixtures("caches"),

@@ -11,7 +11,7 @@ from ner_lightning.errors import InputError
 from ner_lightning.readers import ReadOptions, Row, conll
 from ner_lightning.tags import detect_scheme, to_iob2
 
-DATA = Path(__file__).parents[2] / "shared/data"
+DATA = Path(__file__).parents[3] / "shared/data"
 
 
 def save(folder, text, name="a.conll"):
