@@ -200,6 +200,16 @@ def data_state(checkpoint: dict[str, Any]) -> dict[str, Any]:
     return next((state for state in states if state.keys() >= _DATA_STATE), {})
 
 
+def classifier_weights(checkpoint: dict[str, Any]) -> dict[str, torch.Tensor]:
+    """The weights of the classifier alone, under the names that transformers gives them.
+
+    Args:
+        checkpoint: What is in it: the state of the whole module.
+    """
+    state = checkpoint["state_dict"].items()
+    return {name.removeprefix("model."): weights for name, weights in state if name.startswith("model.")}
+
+
 def find_checkpoint(
     asked: str | Path | None, *, root: str | Path, kind: str = "best", model_name_or_path: str | None = None
 ) -> Path | None:

@@ -2,6 +2,7 @@
 
 import errno
 import glob
+import hashlib
 import os
 import platform
 import re
@@ -35,6 +36,19 @@ def open_to_read(path: str | Path) -> BinaryIO:
         raise InputError(f"{path}: cannot be read: {error.strerror}") from error
 
 
+def digest(path: str | Path) -> str:
+    """SHA-256 of what is in a file, as hexadecimal digits.
+
+    Args:
+        path: The file.
+
+    Raises:
+        InputError: There is no such file, or it cannot be read.
+    """
+    with open_to_read(path) as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()  # type: ignore[arg-type]
+
+
 @contextmanager
 def replacing(path: Path, *, kept: str | None = None) -> Iterator[Path]:
     """Give a place beside a file to write to; what is written there replaces the file at the end, in one step.
@@ -49,9 +63,8 @@ def replacing(path: Path, *, kept: str | None = None) -> Iterator[Path]:
     Raises:
         InputError: The file cannot be written.
     """
-    partial = path.parent / f"{path.name}.{process_mark()}.partial"  # `with_name` takes no "."
     remove_left_behind(path.parent.glob(f"{glob.escape(path.name)}.*.partial"))
-    refuse_unwritable(path, partial)
+    partial = _made_beside(path)
     if kept is None:
         kept = "the one that is there is kept as it was" if path.exists() else "nothing is left of it"
     try:
@@ -103,22 +116,16 @@ def remove_left_behind(partials: Iterable[Path]) -> None:
             partial.unlink(missing_ok=True)
 
 
-def refuse_unwritable(path: Path, partial: Path) -> None:
-    """Make the place beside a file that `replacing` or a process of several writes to.
+def refuse_unwritable(path: Path) -> None:
+    """Refuse what `replacing` would refuse, long before there is anything to write.
 
     Args:
         path: The file to write or to replace.
-        partial: What is written first.
 
     Raises:
         InputError: The file cannot be written.
     """
-    if path.exists() and not path.is_file():  # a device would be replaced, too
-        raise InputError(f"{path}: expected a file to write, found a {'directory' if path.is_dir() else 'device'}")
-    try:
-        partial.open("wb").close()
-    except OSError as error:
-        raise InputError(f"{path}: cannot be written: {error.strerror}") from error
+    _made_beside(path).unlink()
 
 
 def process_mark() -> str:
@@ -142,6 +149,17 @@ def is_left_over(mark: str) -> bool:
     except (OSError, OverflowError):  # of another user, or no number of a process
         return False
     return False
+
+
+def _made_beside(path: Path) -> Path:
+    if path.exists() and not path.is_file():  # a device would be replaced, too
+        raise InputError(f"{path}: expected a file to write, found a {'directory' if path.is_dir() else 'device'}")
+    partial = path.parent / f"{path.name}.{process_mark()}.partial"  # `with_name` takes no "."
+    try:
+        partial.open("wb").close()
+    except OSError as error:
+        raise InputError(f"{path}: cannot be written: {error.strerror}") from error
+    return partial
 
 
 def _to_disk(path: Path) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import logging
 from dataclasses import asdict, dataclass, field
@@ -15,7 +14,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from ner_lightning.checkpoints import data_state
 from ner_lightning.corpus import paths_of
 from ner_lightning.data import TokenClassificationDataModule
-from ner_lightning.files import replacing
+from ner_lightning.files import digest, replacing
 from ner_lightning.model import is_whole
 
 log = logging.getLogger(__name__)
@@ -59,7 +58,7 @@ class TestRecord(Callback):
         split = _split("test", values, dict(data.hparams), data.corpus.commit)
         try:
             with replacing(_beside(path)) as partial:
-                record = {"checkpoint": _digest(path), **asdict(split)}
+                record = {"checkpoint": digest(path), **asdict(split)}
                 partial.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
         except (OSError, ValueError) as error:  # a folder that cannot be written to is no reason to lose the table
             log.warning("the scores are not kept for a model card: %s", error)
@@ -76,11 +75,11 @@ def read_splits(ckpt_path: Path, checkpoint: dict[str, Any]) -> list[SplitScores
     path = _beside(ckpt_path)
     if path.is_file():
         try:
-            digest, test = _read(path)
+            of, test = _read(path)
         except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError):  # whatever is in it
             log.warning("%s is damaged: the scores of the test are left out; run `test` again", path)
         else:
-            if digest == _digest(ckpt_path):  # else of weights that were there before
+            if of == digest(ckpt_path):  # else of weights that were there before
                 splits.append(test)
     return splits
 
@@ -119,7 +118,7 @@ def _split(name: str, values: dict[str, float], data: dict[str, Any], commit: st
 def _read(path: Path) -> tuple[str, SplitScores]:
     """Of which checkpoint the scores of a test are, and what they are."""
     record = json.loads(path.read_text(encoding="utf-8"))
-    digest, split = record.pop("checkpoint"), SplitScores(**record)
+    of, split = record.pop("checkpoint"), SplitScores(**record)
     texts = (split.dataset, split.config, split.commit, split.file)
     if split.name != "test" or not all(text is None or isinstance(text, str) for text in texts):
         raise TypeError("not of a test")
@@ -127,12 +126,7 @@ def _read(path: Path) -> tuple[str, SplitScores]:
         raise ValueError("neither a file nor a dataset")
     if not all(isinstance(score, int | float) and isfinite(score) for score in split.scores.values()):
         raise ValueError("a score is no number")
-    return digest, split
-
-
-def _digest(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    return of, split
 
 
 def _beside(ckpt_path: Path) -> Path:

@@ -17,7 +17,7 @@ from glob import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ner_lightning.checkpoints import find_checkpoint, read_checkpoint, run_folder
+from ner_lightning.checkpoints import classifier_weights, find_checkpoint, read_checkpoint, run_folder
 from ner_lightning.errors import InputError
 from ner_lightning.files import is_left_over, naming, process_mark
 from ner_lightning.hub.card import card_facts, model_card
@@ -176,8 +176,7 @@ def write_model(
         InputError: The weights are not finite, or are not those that transformers looks for.
         OSError: A file cannot be written; it is named.
     """
-    state = checkpoint["state_dict"].items()
-    weights = {key.removeprefix("model."): tensor for key, tensor in state if key.startswith("model.")}
+    weights = classifier_weights(checkpoint)
     _refuse_not_finite(weights, buffers={name for name, _ in model.named_buffers()})
     shapes = {name: tuple(tensor.shape) for name, tensor in weights.items()}
     if limit := checkpoint.get("datamodule_hyper_parameters", {}).get("max_seq_length"):

@@ -15,7 +15,7 @@ from pathlib import Path
 from tqdm import tqdm  # type: ignore[import-untyped]
 
 from ner_lightning.errors import InputError
-from ner_lightning.files import naming, process_mark, refuse_unwritable, replacing
+from ner_lightning.files import naming, refuse_unwritable, replacing
 from ner_lightning.predict.entities import LabelledRow
 from ner_lightning.predict.forms import OutputFormat, check_form, form_of, suffix_of, write
 from ner_lightning.predict.tagger import Precision, Tagger
@@ -205,6 +205,4 @@ def _refuse_output(path: Path | None, inputs: Sequence[str], model: str) -> None
             f"--output={path} is there already and is not replaced, as it may be no prediction: give another name, or "
             f"one that ends in {', '.join(filter(None, _REPLACED))}"
         )
-    partial = path.parent / f"{path.name}.{process_mark()}.partial"
-    refuse_unwritable(path, partial)
-    partial.unlink()
+    refuse_unwritable(path)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ner_lightning.checkpoints import find_checkpoint, read_checkpoint
+from ner_lightning.checkpoints import classifier_weights, find_checkpoint, read_checkpoint
 from ner_lightning.encoding import Encoder
 from ner_lightning.errors import InputError
 from ner_lightning.pretrained import load_config, load_token_classifier, load_tokenizer, trained_labels, window_length
@@ -55,8 +55,7 @@ def _from_checkpoint(path: Path, trust_remote_code: bool) -> tuple[PreTrainedMod
     classifier = load_token_classifier(
         name, labels=labels, pretrained=False, revision=revision, trust_remote_code=trust_remote_code
     )
-    weights = checkpoint["state_dict"].items()
-    classifier.load_state_dict({key.removeprefix("model."): w for key, w in weights if key.startswith("model.")})
+    classifier.load_state_dict(classifier_weights(checkpoint))
     tokenizer = load_tokenizer(name, revision=revision, trust_remote_code=trust_remote_code)
     encoder = _encoder(tokenizer, classifier.config, labels, data.get("max_seq_length"))
     return classifier, encoder, checkpoint.get("decode")

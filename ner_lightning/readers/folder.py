@@ -2,12 +2,11 @@
 
 import re
 from collections.abc import Iterable
-from hashlib import file_digest
 from itertools import chain
 from pathlib import Path
 
 from ner_lightning.errors import InputError, first_line
-from ner_lightning.files import open_to_read
+from ner_lightning.files import digest, open_to_read
 from ner_lightning.readers.formats import read
 from ner_lightning.readers.row import ReadOptions, Source
 from ner_lightning.readers.tables import dataset_source
@@ -72,11 +71,7 @@ def _saved(folder: Path, options: ReadOptions) -> dict[str, Source]:
 
 
 def _digest(folder: Path) -> str:
-    digests = []
-    for path in sorted(path for path in folder.iterdir() if path.is_file()):
-        with open_to_read(path) as file:
-            digests.append(file_digest(file, "sha256").hexdigest())  # type: ignore[arg-type]
-    return " ".join(digests)
+    return " ".join(digest(path) for path in sorted(folder.iterdir()) if path.is_file())
 
 
 def _files_of(folder: Path, config: str | None) -> dict[str, list[Path]]:

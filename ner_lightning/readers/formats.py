@@ -1,6 +1,5 @@
 """Which format a file is of, and what reads it."""
 
-import hashlib
 import re
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -8,7 +7,7 @@ from pathlib import Path
 from typing import Literal, Protocol
 
 from ner_lightning.errors import InputError
-from ner_lightning.files import open_to_read
+from ner_lightning.files import digest, open_to_read
 from ner_lightning.readers import brat, conll, json, tables, text
 from ner_lightning.readers.foreign import HEAD, refuse_foreign
 from ner_lightning.readers.row import ReadOptions, Row, Source
@@ -128,9 +127,5 @@ def _digest(path: Path, name: str, format: Format) -> str:
     if format == "brat":
         texts = brat.texts_of(path, name)
         files = [file for text in texts for file in (text, text.with_suffix(".ann")) if file.is_file()]
-    digests = []
-    for file in files:
-        with open_to_read(file) as content:
-            digests.append(hashlib.file_digest(content, "sha256").hexdigest())  # type: ignore[arg-type]
     names = [file.name for file in files] if format == "brat" else []
-    return " ".join(digests + names)
+    return " ".join([*map(digest, files), *names])
