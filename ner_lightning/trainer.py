@@ -5,26 +5,46 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
+from lightning.fabric.connector import _PRECISION_INPUT  # the values that there are stand nowhere else
 from lightning.fabric.plugins.environments.torchelastic import TorchElasticEnvironment
 from lightning.pytorch import Callback, LightningDataModule, LightningModule
 from lightning.pytorch import Trainer as LightningTrainer
+from lightning.pytorch.accelerators import Accelerator
 from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
 from lightning.pytorch.cli import SaveConfigCallback
-from lightning_utilities.core.rank_zero import rank_zero_only
+from lightning_utilities.core.rank_zero import rank_zero_info, rank_zero_only
 
 from ner_lightning.data import TokenClassificationDataModule
 from ner_lightning.errors import InputError
 from ner_lightning.files import naming
+from ner_lightning.hardware import best_precision
 from ner_lightning.loggers import CSVLog, TensorBoardLog
 from ner_lightning.model import TokenClassificationModule
 
 
 class Trainer(LightningTrainer):
-    """The Trainer of Lightning: devices, precision, epochs, logging."""
+    """The Trainer of Lightning: devices, precision, epochs, logging.
+
+    Args:
+        precision: Of products: `32-true`, `bf16-mixed`, ... as Lightning has them, or `auto`: bfloat16 where the GPU or
+            the processor has it in hardware, else float32.
+    """
 
     run_dir: Path | None = None  # for all that a run writes, whatever its loggers are
+
+    def __init__(
+        self,
+        *,
+        accelerator: str | Accelerator = "auto",
+        precision: _PRECISION_INPUT | Literal["auto"] | None = None,
+        **kwargs: Any,
+    ) -> None:
+        if precision == "auto":
+            precision, why = best_precision(accelerator if isinstance(accelerator, str) else "other")
+            rank_zero_info(f"precision   {precision}: {why}")
+        super().__init__(accelerator=accelerator, precision=precision, **kwargs)
 
     @property
     def log_dir(self) -> str | None:
