@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import signal
 import sys
@@ -15,6 +16,10 @@ import docstring_parser
 from jsonargparse import ArgumentParser
 
 from ner_lightning.errors import InputError, UsageError, suggestion
+
+# Threads of PyTorch that wait for each other sleep: beside any other load they would keep a processor busy by waiting,
+# and two threads be several times slower than one. It is read when torch is imported, which is later.
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 _PROGRAM = "python -m ner_lightning"
 # each is a function of that name, whose signature and docstring are the command

@@ -38,6 +38,7 @@ from ner_lightning.config_files import find_configs
 from ner_lightning.corpus import paths_of
 from ner_lightning.data import TokenClassificationDataModule
 from ner_lightning.errors import InputError
+from ner_lightning.hardware import keep_memory
 from ner_lightning.hub import PushToHub  # noqa: F401 # known by its short name only once it is imported
 from ner_lightning.interruption import Interruption, ending_with_launcher
 from ner_lightning.model import TokenClassificationModule
@@ -46,7 +47,14 @@ from ner_lightning.parser import Parser, TrainerHelp
 from ner_lightning.pretrained import load_config, trained_labels
 from ner_lightning.reports import RunSummary, ScoreTable, batch_text, corpus_text, description_text
 from ner_lightning.scores import TestRecord
-from ner_lightning.trainer import CheckMonitors, SaveConfig, Trainer, launched_processes, refuse_to_wait_for_scores
+from ner_lightning.trainer import (
+    CheckMonitors,
+    SaveConfig,
+    SteadyProgressBar,
+    Trainer,
+    launched_processes,
+    refuse_to_wait_for_scores,
+)
 
 _PROGRAM = "python -m ner_lightning"
 _TOKEN = re.compile(r"\bhf_[A-Za-z0-9]{20,}\b")
@@ -209,6 +217,13 @@ class TokenClassificationCLI(LightningCLI):
         parser.link_arguments("model.model_revision", "data.model_revision")
         parser.link_arguments("model.trust_remote_code", "data.trust_remote_code")
         parser.link_arguments("data.labels", "model.labels", apply_on="instantiate")
+        parser.add_argument(
+            "--keep_memory",
+            type=bool,
+            default=True,
+            help="In training, keep freed memory in the process, instead of giving it back to the system and taking it "
+            "again each step (Linux with glibc).",
+        )
         parser.add_argument("--debug", action="store_true", help="Show the traceback of an error.")
         parser.add_argument(
             "--help.trainer",
@@ -256,6 +271,8 @@ class TokenClassificationCLI(LightningCLI):
             self._check_data()
         if self.subcommand != "inspect":
             self._check_checkpoint()
+        if self.subcommand == "fit" and self._options["keep_memory"]:
+            keep_memory()
         kwargs |= self._trainer_options()
         self._choose_callbacks(scored=kwargs.get("limit_val_batches") != 0)
         if self.datamodule.corpus.commit:  # so that the saved config repeats the run
@@ -394,6 +411,8 @@ class TokenClassificationCLI(LightningCLI):
         with_bar = any(isinstance(callback, ProgressBar) for callback in self._given_callbacks())
         if config.enable_progress_bar is None and not sys.stdout.isatty() and not with_bar:
             options["enable_progress_bar"] = False  # in a file it is a heap of control characters
+        elif config.enable_progress_bar is not False and not with_bar and not config.barebones:
+            self.trainer_defaults["callbacks"].append(SteadyProgressBar())
         if self.subcommand == "fit" and "validation" not in self.datamodule.corpus.splits:
             rank_zero_info("there is no validation split: nothing is scored, and the last epoch is kept")
             options["limit_val_batches"] = 0

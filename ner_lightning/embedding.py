@@ -1,7 +1,7 @@
 """An embedding table of which only those rows are trained whose sub-words occur in the training data.
 
-A corpus uses a part of the vocabulary (CoNLL-2003: 14,097 of BERT's 30,522 sub-words, and far fewer of XLM-R's 250,002).
-The other rows have no gradient; all that AdamW does to them is to let them decay, which is a factor, the same for all.
+A corpus uses a part of the vocabulary: CoNLL-2003 14,097 of BERT's 30,522 sub-words, and far fewer of XLM-R's 250,002.
+The other rows have no gradient; all that AdamW does to them is to let them decay, by a factor that all of them share.
 """
 
 from __future__ import annotations

@@ -7,6 +7,7 @@ import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+import numpy as np
 import torch
 from lightning.pytorch import LightningModule
 from lightning.pytorch.callbacks import ModelCheckpoint
@@ -15,11 +16,15 @@ from lightning.pytorch.utilities import GradClipAlgorithmType
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 from torch.nn import functional
+from torch.utils.data import DataLoader
 
 from ner_lightning.decoding import decode, probabilities
+from ner_lightning.embedding import CompactEmbedding, compact
+from ner_lightning.encoding import Collator
 from ner_lightning.errors import InputError
 from ner_lightning.metrics import EntityScore
 from ner_lightning.pretrained import head_parameters, load_token_classifier
+from ner_lightning.windows import Windows
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -164,7 +169,9 @@ class TokenClassificationModule(LightningModule):
             InputError: It is not finite.
         """
         loss: Tensor = self(batch).loss
-        if self.terminate_on_nan and not loss.isfinite():
+        # a GPU would have to wait for each loss; once weights are not finite, no later loss is
+        looks = self.device.type == "cpu" or (batch_idx + 1) % max(1, self.trainer.log_every_n_steps) == 0
+        if self.terminate_on_nan and looks and not loss.isfinite():
             raise InputError(f"the training loss is {loss.item()} {self._diverged()}")
         self.log("train_loss", loss, prog_bar=True)
         return loss
@@ -231,17 +238,24 @@ class TokenClassificationModule(LightningModule):
         gradient_clip_val: int | float | None = None,
         gradient_clip_algorithm: str | None = None,
     ) -> None:
-        """Clip as the Trainer says, with bfloat16 too.
+        """Clip as the Trainer says, with bfloat16 too; on a processor without a pass where the norm is small enough.
 
         Lightning refuses to clip for fused optimizers in mixed precision, since their gradients may still be scaled.
         With bfloat16 nothing is scaled.
         """
-        precision = self.trainer.precision_plugin
-        if isinstance(precision, MixedPrecision) and precision.scaler is None:
-            algorithm = GradClipAlgorithmType(gradient_clip_algorithm or "norm")
-            Precision.clip_gradients(precision, optimizer, gradient_clip_val or 0.0, algorithm)
-        else:
+        precision, limit = self.trainer.precision_plugin, gradient_clip_val or 0.0
+        algorithm = GradClipAlgorithmType(gradient_clip_algorithm or "norm")
+        scaled = not isinstance(precision, MixedPrecision) or precision.scaler is not None
+        by_norm = type(precision) is Precision or not scaled
+        if self.device.type == "cpu" and by_norm and algorithm == GradClipAlgorithmType.NORM and limit > 0:
+            parameters = list(precision.main_params(optimizer))
+            norm = nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
+            if norm + 1e-6 > limit:  # below, PyTorch multiplies all gradients by 1
+                nn.utils.clip_grads_with_norm_(parameters, limit, norm)
+        elif scaled:
             self.clip_gradients(optimizer, gradient_clip_val, gradient_clip_algorithm)
+        else:
+            Precision.clip_gradients(precision, optimizer, limit, algorithm)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Keep the scores with the very weights that were scored, and what decoded them where that is a subclass.

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Literal
 
-from lightning.fabric.connector import _PRECISION_INPUT  # the values that there are stand nowhere else
+from lightning.fabric.connector import (
+    _PRECISION_INPUT,  # type: ignore[attr-defined] # the values that there are stand nowhere else
+)
 from lightning.fabric.plugins.environments.torchelastic import TorchElasticEnvironment
 from lightning.pytorch import Callback, LightningDataModule, LightningModule
 from lightning.pytorch import Trainer as LightningTrainer
 from lightning.pytorch.accelerators import Accelerator
-from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
+from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint, TQDMProgressBar
 from lightning.pytorch.cli import SaveConfigCallback
 from lightning_utilities.core.rank_zero import rank_zero_info, rank_zero_only
 
@@ -41,10 +44,11 @@ class Trainer(LightningTrainer):
         precision: _PRECISION_INPUT | Literal["auto"] | None = None,
         **kwargs: Any,
     ) -> None:
+        chosen: Any = precision
         if precision == "auto":
-            precision, why = best_precision(accelerator if isinstance(accelerator, str) else "other")
-            rank_zero_info(f"precision   {precision}: {why}")
-        super().__init__(accelerator=accelerator, precision=precision, **kwargs)
+            chosen, why = best_precision(accelerator if isinstance(accelerator, str) else type(accelerator).__name__)
+            rank_zero_info(f"precision   {chosen}: {why}")
+        super().__init__(accelerator=accelerator, precision=chosen, **kwargs)
 
     @property
     def log_dir(self) -> str | None:
@@ -122,6 +126,21 @@ class Trainer(LightningTrainer):
         pieces = datamodule.encoder.tokenizer.convert_ids_to_tokens(batch["input_ids"][0].tolist())
         device = {"device": self.strategy.root_device, "precision": self.precision}
         return datamodule.describe() | device | {"batch": batch, "pieces": pieces}
+
+
+class SteadyProgressBar(TQDMProgressBar):
+    """Refresh the bar of training at most ten times a second, since each time it waits for the loss."""
+
+    _refreshed = 0.0
+
+    def on_train_batch_end(
+        self, trainer: LightningTrainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Refresh if it is time to, and at the end."""
+        now = time.monotonic()
+        if now - self._refreshed >= 0.1 or batch_idx + 1 == self.total_train_batches:
+            self._refreshed = now
+            super().on_train_batch_end(trainer, pl_module, outputs, batch, batch_idx)
 
 
 class CheckMonitors(Callback):

@@ -107,7 +107,7 @@ def test_the_whole_table_comes_back_as_an_ordinary_embedding():
     train(*small, range(3))
     state = small[0].state_dict()
     whole = small[0].get_input_embeddings().whole()
-    assert type(whole) is nn.Embedding and whole.padding_idx == 0 and whole.weight.requires_grad
+    assert (type(whole), whole.padding_idx, whole.weight.requires_grad) == (nn.Embedding, 0, True)
     assert torch.equal(whole.weight, state["bert.embeddings.word_embeddings.weight"])
 
 
