@@ -245,17 +245,17 @@ class TokenClassificationModule(LightningModule):
         """
         precision, limit = self.trainer.precision_plugin, gradient_clip_val or 0.0
         algorithm = GradClipAlgorithmType(gradient_clip_algorithm or "norm")
-        scaled = not isinstance(precision, MixedPrecision) or precision.scaler is not None
-        by_norm = type(precision) is Precision or not scaled
-        if self.device.type == "cpu" and by_norm and algorithm == GradClipAlgorithmType.NORM and limit > 0:
+        unscaled = isinstance(precision, MixedPrecision) and precision.scaler is None
+        plain = self.device.type == "cpu" and (unscaled or type(precision) is Precision)
+        if plain and algorithm == GradClipAlgorithmType.NORM and limit > 0:
             parameters = list(precision.main_params(optimizer))
             norm = nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
             if norm + 1e-6 > limit:  # below, PyTorch multiplies all gradients by 1
                 nn.utils.clip_grads_with_norm_(parameters, limit, norm)
-        elif scaled:
-            self.clip_gradients(optimizer, gradient_clip_val, gradient_clip_algorithm)
-        else:
+        elif unscaled:
             Precision.clip_gradients(precision, optimizer, limit, algorithm)
+        else:
+            self.clip_gradients(optimizer, gradient_clip_val, gradient_clip_algorithm)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Keep the scores with the very weights that were scored, and what decoded them where that is a subclass.
