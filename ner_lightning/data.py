@@ -6,19 +6,18 @@ model takes `labels` from it and batches, nothing else.
 
 import os
 import sys
-from collections import Counter
-from collections.abc import Sequence
-from contextlib import nullcontext
+from collections.abc import Iterator, Sequence
 from functools import cached_property
-from itertools import accumulate
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Self
 
+import numpy as np
 import torch
 from lightning.pytorch import LightningDataModule, Trainer
 from torch.utils.data import DataLoader
+from tqdm import tqdm  # type: ignore[import-untyped]
 
-from ner_lightning.cache import cached, content_key, no_progress_bars
+from ner_lightning.cache import cached_file, content_key
 from ner_lightning.corpus import Corpus, load_corpus, paths_of
 from ner_lightning.encoding import Collator, Encoder
 from ner_lightning.errors import InputError
@@ -27,6 +26,7 @@ from ner_lightning.readers import ReadOptions, read_label_names
 from ner_lightning.readers.formats import Format
 from ner_lightning.sampling import LengthBatchSampler
 from ner_lightning.tags import Scheme
+from ner_lightning.windows import Windows, read_windows, write_windows
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -171,7 +171,7 @@ class TokenClassificationDataModule(LightningDataModule):
         # a checkpoint with a Path in it would not load
         self.hparams.update({name: _recorded(value) for name, value in self.hparams.items()})
         self._epoch = 0  # of the checkpoint that a run goes on from
-        self._encoded: dict[str, tuple[Dataset, int]] = {}
+        self._encoded: dict[str, tuple[Windows, int]] = {}
 
     @classmethod
     def from_rows(
@@ -290,7 +290,7 @@ class TokenClassificationDataModule(LightningDataModule):
         if trainer is not None and trainer.overfit_batches:  # type: ignore[attr-defined]
             raise InputError("--trainer.overfit_batches would replace the sampler: use --trainer.limit_train_batches")
         sampler = LengthBatchSampler(
-            windows["length"][:] if len(windows) else [],  # a table without rows has no columns either
+            windows.lengths,
             batch_size=self.batch_size if shuffle else self.eval_batch_size,
             shuffle=shuffle,
             seed=self._seed(),
@@ -300,13 +300,13 @@ class TokenClassificationDataModule(LightningDataModule):
         # workers are asked for the first batches of a resumed run before Lightning tells the sampler the epoch
         sampler.set_epoch(max(self._epoch, _epochs_done(trainer)) if shuffle else 0)
         return DataLoader(
-            windows,
+            windows,  # type: ignore[arg-type] # takes whatever has a length and gives what it is asked for
             sampler=sampler,  # yields whole batches, see LengthBatchSampler
             batch_size=None,
             num_workers=self.num_workers,
             pin_memory=self.pin_memory,
             persistent_workers=self.num_workers > 0,
-            collate_fn=Collator(  # type: ignore[arg-type] # takes columns, not a list of rows
+            collate_fn=Collator(  # type: ignore[arg-type] # takes `Windows`, not a list
                 num_words=num_words,
                 pad_token_id=self.encoder.tokenizer.pad_token_id or 0,
                 multiple=_multiple(),
@@ -340,17 +340,21 @@ class TokenClassificationDataModule(LightningDataModule):
             how often each label occurs, by split; `first_row`: words and labels of the first sentence that has words;
             `alignment`: that sentence sub-word by sub-word, with the label that each sub-word is trained on.
         """
+        import pyarrow.compute as pc
+
         splits, counts = {}, {}
         for split, rows in self.corpus.splits.items():
-            lengths = [len(tokens) for tokens in rows["tokens"]]
+            windows, words = self._encode(split)
             splits[split] = {
                 "sentences": len(rows),
-                "words": sum(lengths),
-                "documents": len(set(rows["document_id"])),
-                "windows": len(self._encode(split)[0]),
-                "longest": max(lengths, default=0),
+                "words": words,
+                "documents": pc.count_distinct(rows.data.column("document_id")).as_py(),
+                "windows": len(windows),
+                "longest": pc.max(pc.list_value_length(rows.data.column("tokens"))).as_py() or 0,
             }
-            counts[split] = Counter(tag for tags in rows["tags"] for tag in tags)
+            tags = (chunk.flatten().to_numpy() for chunk in rows.data.column("tags").chunks)
+            zeros = np.zeros(len(self.labels), dtype=np.int64)
+            counts[split] = sum((np.bincount(chunk, minlength=len(zeros)) for chunk in tags), start=zeros).tolist()
         labels = {label: {split: counts[split][number] for split in counts} for number, label in enumerate(self.labels)}
         first = next((row for row in self.corpus.splits[next(iter(counts))] if row["tokens"]), None)
         return {
@@ -384,38 +388,28 @@ class TokenClassificationDataModule(LightningDataModule):
         # --seed_everything leaves its number there, for Lightning's own samplers too
         return int(os.environ.get("PL_GLOBAL_SEED", "0")) if self.seed is None else self.seed
 
-    def _encode(self, split: str) -> "tuple[Dataset, int]":
+    def _encode(self, split: str) -> tuple[Windows, int]:
         """The windows of a split, from the cache where they have been made before, and its number of words."""
         if split in self._encoded:
             return self._encoded[split]
-        rows, encoder = self.corpus.splits[split], self.encoder
-        first_words = [0, *accumulate(len(tokens) for tokens in rows["tokens"])]
+        import pyarrow.compute as pc
 
-        def encode(batch: dict[str, Any], indices: list[int]) -> dict[str, Any]:
-            return encoder.encode(
-                batch["tokens"],
-                batch["tags"],
-                first_word=first_words[indices[0]],
-                first_sentence=indices[0],
-            )
+        rows, encoder = self.corpus.splits[split], self.encoder
+
+        def parts() -> Iterator[Windows]:
+            word = sentence = 0
+            # in a file a bar is a heap of control characters
+            with tqdm(total=len(rows), desc=f"tokenising {split}", disable=not sys.stderr.isatty()) as bar:
+                for batch in rows.with_format("arrow").iter(1000):
+                    words, tags = (batch[name].to_pylist() for name in ("tokens", "tags"))
+                    yield encoder.encode(words, tags, first_word=word, first_sentence=sentence)
+                    word += sum(map(len, words))
+                    sentence += len(words)
+                    bar.update(len(words))
 
         key = content_key(rows._fingerprint, encoder.fingerprint())
-
-        def write(path: Path) -> None:
-            # in a file a bar is a heap of control characters
-            with nullcontext() if sys.stderr.isatty() else no_progress_bars():
-                rows.map(
-                    encode,
-                    batched=True,
-                    with_indices=True,
-                    remove_columns=rows.column_names,
-                    cache_file_name=str(path),
-                    new_fingerprint=key,
-                    desc=f"tokenising {split}",
-                )
-
-        windows = cached(key, write)
-        self._encoded[split] = (windows, first_words[-1])
+        windows = read_windows(cached_file(key, lambda path: write_windows(path, parts())))
+        self._encoded[split] = (windows, pc.sum(pc.list_value_length(rows.data.column("tokens"))).as_py() or 0)
         return self._encoded[split]
 
 
