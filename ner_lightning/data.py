@@ -33,6 +33,8 @@ if TYPE_CHECKING:
 
 Split = Literal["train", "validation", "test"]
 
+_MULTIPLE = 8  # to which windows are padded for the matrix units of a GPU
+
 # No `from __future__ import annotations` here and in `model`: jsonargparse would run the imports under TYPE_CHECKING to
 # understand the types, and `--help` would take as long as transformers takes to import.
 
@@ -82,8 +84,11 @@ class TokenClassificationDataModule(LightningDataModule):
             `--model.subword_weight`), not only on the first. Scores read the first one in both cases;
             `transformers.pipeline` reads all of them, and with `simple` finds pieces of entities where the others were
             not trained.
-        batch_size: Windows in a training batch, per device.
-        eval_batch_size: Windows in a batch of validation and test, per device.
+        batch_size: Windows in a training batch, per device; by default 8, unless `max_tokens` is given.
+        max_tokens: In place of `batch_size`, sub-words in a training batch, per device: its windows times the longest
+            of them, up to a multiple of 8. A longer window is a batch alone.
+        eval_batch_size: In place of `eval_max_tokens`, windows in a batch of validation and test, per device.
+        eval_max_tokens: Sub-words in a batch of validation and test, like `max_tokens`; by default 4096.
         num_workers: Processes that load batches beside the main one.
         pin_memory: Load batches into pinned memory; by default where there is a GPU.
         seed: Decides, with the epoch, the order of the training batches; by default the one of `--seed_everything`.
@@ -119,16 +124,17 @@ class TokenClassificationDataModule(LightningDataModule):
         trust_remote_code: bool = False,
         max_seq_length: int | None = None,
         label_all_tokens: bool = False,
-        batch_size: int = 8,
-        eval_batch_size: int = 32,
+        batch_size: int | None = None,
+        max_tokens: int | None = None,
+        eval_batch_size: int | None = None,
+        eval_max_tokens: int | None = None,
         num_workers: int = 0,
         pin_memory: bool | None = None,
         seed: int | None = None,
     ) -> None:
         super().__init__()
-        for option, value in (("batch_size", batch_size), ("eval_batch_size", eval_batch_size)):
-            if value < 1:
-                raise InputError(f"--data.{option}={value}: a batch holds at least one window")
+        _check_limits("batch_size", batch_size, "max_tokens", max_tokens)
+        _check_limits("eval_batch_size", eval_batch_size, "eval_max_tokens", eval_max_tokens)
         if num_workers < 0:
             raise InputError(f"--data.num_workers={num_workers}: give 0 or more processes")
         if validation_split is not None and not 0 < validation_split < 1:
@@ -161,8 +167,10 @@ class TokenClassificationDataModule(LightningDataModule):
         self.trust_remote_code = trust_remote_code
         self.max_seq_length = max_seq_length
         self.label_all_tokens = label_all_tokens
-        self.batch_size = batch_size
+        self.batch_size = 8 if batch_size is None and max_tokens is None else batch_size
+        self.max_tokens = max_tokens
         self.eval_batch_size = eval_batch_size
+        self.eval_max_tokens = 4096 if eval_batch_size is None and eval_max_tokens is None else eval_max_tokens
         self.num_workers = num_workers
         self.pin_memory = torch.cuda.is_available() if pin_memory is None else pin_memory
         self.seed = seed
@@ -275,8 +283,8 @@ class TokenClassificationDataModule(LightningDataModule):
 
         Args:
             split: Which one.
-            shuffle: Training order, another one in each epoch, in batches of `batch_size`; otherwise longest first, in
-                batches of `eval_batch_size`.
+            shuffle: Training order, another one in each epoch, in batches of `batch_size` or `max_tokens`; otherwise
+                longest first, in batches of `eval_max_tokens` or `eval_batch_size`.
 
         Raises:
             InputError: There is no such split.
@@ -292,6 +300,8 @@ class TokenClassificationDataModule(LightningDataModule):
         sampler = LengthBatchSampler(
             windows.lengths,
             batch_size=self.batch_size if shuffle else self.eval_batch_size,
+            max_tokens=self.max_tokens if shuffle else self.eval_max_tokens,
+            multiple=_MULTIPLE,  # of a GPU, here too: the order does not depend on the device
             shuffle=shuffle,
             seed=self._seed(),
             num_replicas=trainer.world_size if trainer else 1,
@@ -309,7 +319,7 @@ class TokenClassificationDataModule(LightningDataModule):
             collate_fn=Collator(  # type: ignore[arg-type] # takes `Windows`, not a list
                 num_words=num_words,
                 pad_token_id=self.encoder.tokenizer.pad_token_id or 0,
-                multiple=_multiple(),
+                multiple=_MULTIPLE if torch.cuda.is_available() else 1,
                 max_seq_length=self.encoder.max_seq_length,
             ),
         )
@@ -419,8 +429,15 @@ def _recorded(value: Any) -> Any:
     return str(value) if isinstance(value, Path) else value
 
 
-def _multiple() -> int:
-    return 8 if torch.cuda.is_available() else 1  # for the matrix units of a GPU
+def _check_limits(windows: str, batch_size: int | None, tokens: str, max_tokens: int | None) -> None:
+    if batch_size is not None and max_tokens is not None:
+        raise InputError(
+            f"--data.{windows}={batch_size} and --data.{tokens}={max_tokens}: give one of them; --data.{windows}=null "
+            "takes back what a config file or a checkpoint gives"
+        )
+    for option, value in ((windows, batch_size), (tokens, max_tokens)):
+        if value is not None and value < 1:
+            raise InputError(f"--data.{option}={value}: a batch holds at least one window")
 
 
 def _epochs_done(trainer: Trainer | None) -> int:

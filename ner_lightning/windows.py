@@ -72,8 +72,9 @@ def ranges(starts: NDArray[Any], lengths: NDArray[Any]) -> NDArray[Any]:
         lengths: How many numbers it has.
     """
     offsets = offsets_of(lengths)
-    shifts: NDArray[Any] = np.repeat(starts - offsets[:-1], lengths)
-    return np.arange(offsets[-1]) + shifts
+    numbers = np.arange(offsets[-1])
+    numbers += np.repeat(starts - offsets[:-1], lengths)
+    return numbers
 
 
 def offsets_of(lengths: NDArray[Any] | Sequence[int]) -> NDArray[Any]:
@@ -82,7 +83,9 @@ def offsets_of(lengths: NDArray[Any] | Sequence[int]) -> NDArray[Any]:
     Args:
         lengths: How long each of them is.
     """
-    return np.concatenate([np.zeros(1, dtype=np.int64), np.cumsum(lengths, dtype=np.int64)])
+    offsets = np.zeros(len(lengths) + 1, dtype=np.int64)
+    np.cumsum(lengths, out=offsets[1:])
+    return offsets
 
 
 def write_windows(path: Path, parts: Iterable[Windows]) -> None:

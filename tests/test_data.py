@@ -278,7 +278,35 @@ def test_hyperparameters_are_primitives_even_where_paths_were_given(make, conll_
     assert {type(value) for value in data.hparams.values()} <= {str, int, bool, type(None)}
 
 
-@pytest.mark.parametrize("option", ["batch_size", "eval_batch_size"])
+def test_limits_are_windows_in_training_and_sub_words_in_evaluation_unless_others_are_given(make):
+    def limits(**options):
+        data = make(**options)
+        return data.batch_size, data.max_tokens, data.eval_batch_size, data.eval_max_tokens
+
+    assert limits() == (8, None, None, 4096)
+    assert limits(max_tokens=512, eval_batch_size=3) == (None, 512, 3, None)
+    assert limits(batch_size=2, eval_max_tokens=99) == (2, None, None, 99)
+
+
+@pytest.mark.parametrize("shuffle", [True, False])
+def test_batches_keep_within_a_budget_and_hold_every_word(make, conll_files, shuffle):
+    data = make(max_tokens=64, eval_max_tokens=64, max_seq_length=20)
+    loader = data.loader("train", shuffle=shuffle)
+    batches = [batch["input_ids"] for batch in loader]
+    assert len(loader) == len(batches)
+    assert max(map(len, batches)) > 1
+    assert all(ids.numel() <= 64 for ids in batches)
+    assert len(words_of(loader)) == len(gold(conll_files / "train.conll"))
+
+
+@pytest.mark.parametrize("prefix", ["", "eval_"])
+def test_two_limits_are_refused(make, prefix):
+    message = f"--data.{prefix}batch_size=2 and --data.{prefix}max_tokens=64: give one of them; .*batch_size=null takes"
+    with pytest.raises(InputError, match=message):
+        make(**{f"{prefix}batch_size": 2, f"{prefix}max_tokens": 64})
+
+
+@pytest.mark.parametrize("option", ["batch_size", "eval_batch_size", "max_tokens", "eval_max_tokens"])
 def test_an_empty_batch_is_refused(make, option):
     with pytest.raises(InputError, match=f"--data.{option}=0: a batch holds at least one window"):
         make(**{option: 0})
