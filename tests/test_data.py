@@ -278,12 +278,15 @@ def test_hyperparameters_are_primitives_even_where_paths_were_given(make, conll_
     assert {type(value) for value in data.hparams.values()} <= {str, int, bool, type(None)}
 
 
-def test_limits_are_windows_in_training_and_sub_words_in_evaluation_unless_others_are_given(make):
+@pytest.mark.parametrize(("gpu", "sub_words"), [(False, 1024), (True, 8192)])
+def test_limits_are_windows_in_training_and_sub_words_in_evaluation(make, monkeypatch, gpu, sub_words):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: gpu)
+
     def limits(**options):
         data = make(**options)
         return data.batch_size, data.max_tokens, data.eval_batch_size, data.eval_max_tokens
 
-    assert limits() == (8, None, None, 4096)
+    assert limits() == (8, None, None, sub_words)
     assert limits(max_tokens=512, eval_batch_size=3) == (None, 512, 3, None)
     assert limits(batch_size=2, eval_max_tokens=99) == (2, None, None, 99)
 
