@@ -18,19 +18,33 @@ if TYPE_CHECKING:
 
 
 def cached(key: str, make: Callable[[Path], object]) -> "Dataset":
-    """Open the Arrow table of a key; make it where there is none, or only a part of one.
+    """Open the Arrow table of a key; make it where there is none, see `cached_file`.
+
+    Args:
+        key: A `content_key`; becomes the fingerprint of the table.
+        make: Writes the table to a file.
+    """
+    from datasets import Dataset
+
+    rows = Dataset.from_file(str(cached_file(key, make)))
+    rows._fingerprint = key  # as `datasets` does for its own files; else it depends on when the file was written
+    return rows
+
+
+def cached_file(key: str, make: Callable[[Path], object]) -> Path:
+    """Find the Arrow file of a key; make it where there is none, or only a part of one.
 
     It appears there in one step: neither a full disk nor a kill leaves a part, and processes that make the same one do
     not meet.
 
     Args:
-        key: A `content_key`; becomes the fingerprint of the table.
-        make: Writes the table to a file.
+        key: A `content_key`.
+        make: Writes the file, in a folder of its own.
 
     Raises:
         InputError: The cache cannot be written; what `make` raises.
     """
-    from datasets import Dataset, config
+    from datasets import config
 
     path = Path(config.HF_DATASETS_CACHE, "ner_lightning", f"{key}.arrow")
     if not is_whole(path):
@@ -46,9 +60,7 @@ def cached(key: str, make: Callable[[Path], object]) -> "Dataset":
                 f"{path}: the cache cannot be written: {reason}; nothing of the table is kept (HF_DATASETS_CACHE names "
                 "another folder)"
             ) from error
-    rows = Dataset.from_file(str(path))
-    rows._fingerprint = key  # as `datasets` does for its own files; else it depends on when the file was written
-    return rows
+    return path
 
 
 def is_whole(path: Path) -> bool:

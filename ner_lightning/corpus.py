@@ -179,7 +179,7 @@ def _part(sources: list[Source]) -> _Part:
     rows = cached(key, _writer(lambda: _records(sources)))
     part = _Part(sources, rows, key, kept=None)
     if missing := rows.data.column("tags").null_count:
-        kept = [index for index, tags in enumerate(rows["tags"][:]) if tags is not None]
+        kept = rows.data.column("tags").is_valid().to_numpy().nonzero()[0].tolist()
         part = replace(part, kept=kept)
         first = next(index for index, row in enumerate([*kept, len(rows)]) if index != row)
         log.warning(
@@ -410,7 +410,13 @@ def _spelled(part: _Part, tags: list[str]) -> list[str]:
 
 
 def _distinct(part: _Part, *, offsets: bool) -> set[str]:
-    return {tag for tags in _sentences(part, offsets=offsets) for tag in tags}
+    import pyarrow.compute as pc
+
+    found: set[str] = set()
+    for table in part.rows.select_columns(["tags", "offsets"]).with_format("arrow").iter(1000):
+        made = table["tags"].filter(pc.equal(table["offsets"], offsets))
+        found.update(pc.list_flatten(made).unique().to_pylist())
+    return set(_spelled(part, sorted(found)))
 
 
 @contextmanager

@@ -1,12 +1,11 @@
 """The score of a split, every word of it counted once, whatever batch, window or process it came from.
 
-Holds `EntityScore`, a torchmetrics Metric that puts each word's prediction in its place and lets seqeval
-score whole sentences. It refuses to know batches, sub-words and tokenizers: it is told words, by number.
+Holds `EntityScore`, a torchmetrics Metric that puts each word's prediction in its place and counts the entities of
+whole sentences as seqeval does, without an object for each word. It refuses to know batches, sub-words and tokenizers:
+it is told words, by number.
 """
 
-from collections.abc import Iterable, Sequence
-from functools import partial
-from itertools import pairwise
+from collections.abc import Sequence
 from typing import Literal
 
 import torch
@@ -18,7 +17,6 @@ from ner_lightning.errors import InputError
 from ner_lightning.tags import is_entity_scheme
 
 _NAMES = ("precision", "recall", "f1", "support")
-_Numbers = tuple[float, float, float, float]  # in the order of _NAMES
 
 
 class EntityScore(Metric):
@@ -67,15 +65,21 @@ class EntityScore(Metric):
         self.mode = mode
         self.allow_missing = allow_missing
         self._entities = is_entity_scheme(labels)
-        # one flat vector per update, four numbers a word: one collective for all of them, and of one
-        # dimension, as is the empty vector that torchmetrics puts in for a process that saw nothing
+        types = [label[2:] if self._entities else label for label in labels]
+        self._types = sorted({type_ for type_ in types if type_})
+        # of each label id: its type, -1 for O, and whether it always begins an entity
+        self._type_of = torch.tensor([self._types.index(type_) if type_ else -1 for type_ in types])
+        self._begins = torch.tensor([label.startswith("B-") for label in labels])
+        # one flat vector per update, four numbers a word, of 32 bits as no split has two thousand million words: one
+        # collective for all of them, and of one dimension, as is the empty vector that torchmetrics puts in for a
+        # process that saw nothing
         self.add_state("rows", default=[], dist_reduce_fx="cat")
         self.add_state("num_words", default=torch.tensor(0), dist_reduce_fx="max")
 
     @property
     def dtype(self) -> torch.dtype:
         """Type of that empty vector, which must be gathered together with whole numbers from the others."""
-        return torch.int64
+        return torch.int32
 
     def update(
         self, word_index: Tensor, predictions: Tensor, targets: Tensor, sentence_index: Tensor, num_words: int
@@ -94,7 +98,7 @@ class EntityScore(Metric):
             given = ", ".join(f"{str(column.dtype)[6:]} {list(column.shape)}" for column in columns)
             raise ValueError(f"expected four vectors of whole numbers, one number a word, got {given}")
         assert isinstance(self.rows, list), "update() between sync() and unsync()"
-        self.rows.append(torch.stack([column.to(torch.int64) for column in columns], dim=1).flatten())
+        self.rows.append(torch.stack([column.to(torch.int32) for column in columns], dim=1).flatten())
         self.num_words = self.num_words.clamp(min=num_words)
 
     def compute(self) -> dict[str, float]:
@@ -115,77 +119,65 @@ class EntityScore(Metric):
                 f"first is word {first:,} of its split (from 0); for a run over a part use allow_missing"
             )
         if self._entities:
-            borders = (sentence_index.diff() != 0).nonzero().flatten() + 1
-            gold, predicted = (self._sentences(ids, borders.tolist()) for ids in (targets, predictions))
-            overall, by_type = _entity_scores(gold, predicted, mode=self.mode)
-            types = {label[2:] for label in self.labels if label != "O"}
+            counts = self._entity_counts(targets, predictions, sentence_index)
+            overall = _rates(counts.sum(dim=1, keepdim=True))[0]
         else:
-            overall, by_type = _label_scores(targets, predictions, labels=self.labels)
-            types = set(self.labels)
-        scores = dict(zip(_NAMES, overall, strict=True))
+            counts = self._label_counts(targets, predictions)
+            used = counts[1:].sum(dim=0) > 0
+            overall = _rates(counts)[used].sum(dim=0) / used.sum().clamp(min=1)
+            overall[3] = len(targets)
+        scores = dict(zip(_NAMES, overall.tolist(), strict=True))
         scores["accuracy"] = int((predictions == targets).sum()) / max(len(targets), 1)
         scores["words"] = float(len(targets))
         # a type that occurs nowhere has its zeros too, so that every epoch logs the same names
-        for name in sorted(types | by_type.keys()):
-            numbers = by_type.get(name, (0.0, 0.0, 0.0, 0.0))
-            scores |= {f"{key}_{name}": number for key, number in zip(_NAMES, numbers, strict=True)}
+        for name, rates in zip(self._types, _rates(counts).tolist(), strict=True):
+            scores |= {f"{key}_{name}": number for key, number in zip(_NAMES, rates, strict=True)}
         return scores
 
     def _rows_by_word(self) -> Tensor:
         """One row for each word seen, by position: (words, 4), columns in the order of `update`."""
-        flat = dim_zero_cat(self.rows) if len(self.rows) else torch.empty(0, dtype=torch.int64)
+        flat = dim_zero_cat(self.rows) if len(self.rows) else torch.empty(0, dtype=torch.int32)
         rows = flat.cpu().view(-1, 4)
         ids = rows[:, 1:3]
         assert bool(((ids >= 0) & (ids < len(self.labels))).all()), "a label id that is none of the labels"
         # of one word the smallest predicted id comes first and stays: which one stays must not depend on the
         # order of updates, should two processes ever disagree
-        rows = rows[(rows[:, 0] * len(self.labels) + rows[:, 1]).argsort()]
+        rows = rows[(rows[:, 0].long() * len(self.labels) + rows[:, 1]).argsort()]
         again = rows[1:, 0] == rows[:-1, 0]
         assert torch.equal(rows[1:, 2:][again], rows[:-1, 2:][again]), "a word with two targets or sentences"
         return rows[torch.cat([torch.ones(min(len(rows), 1), dtype=torch.bool), ~again])]
 
-    def _sentences(self, ids: Tensor, borders: list[int]) -> list[list[str]]:
-        tags = [self.labels[i] for i in ids.tolist()]
-        return [tags[start:end] for start, end in pairwise([0, *borders, len(tags)])]
+    def _entity_counts(self, gold: Tensor, predicted: Tensor, sentence_index: Tensor) -> Tensor:
+        """Entities that are right, predicted and there, of each type: (3, types)."""
+        opens = torch.ones(len(gold), dtype=torch.bool)  # a sentence
+        opens[1:] = sentence_index.diff() != 0
+        start, end, type_ = self._spans(gold, opens)
+        # of the gold entity that begins at a word: its end and type
+        end_at, type_at = torch.zeros(2, len(gold), dtype=torch.int64)
+        end_at[start], type_at[start] = end, type_
+        guess, guess_end, guess_type = self._spans(predicted, opens)
+        right = guess_type[(end_at[guess] == guess_end) & (type_at[guess] == guess_type)]
+        return torch.stack([torch.bincount(ids, minlength=len(self._types)) for ids in (right, guess_type, type_)])
+
+    def _spans(self, ids: Tensor, opens: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Start, end and type of each entity."""
+        types, begins = self._type_of[ids], self._begins[ids]
+        stays = ~opens & ~begins & (types >= 0)  # inside of what began before, if that is of this type
+        stays[1:] &= types[1:] == types[:-1]
+        starts = (~stays).nonzero().flatten()
+        ends = torch.cat([starts, torch.tensor([len(ids)])])[1:]
+        entity = (begins if self.mode == "strict" else types >= 0)[starts]
+        return starts[entity], ends[entity], types[starts[entity]]
+
+    def _label_counts(self, gold: Tensor, predicted: Tensor) -> Tensor:
+        """The same of each label, where a word is an entity of its own."""
+        counted = (self._type_of[ids] for ids in (gold[gold == predicted], predicted, gold))
+        return torch.stack([torch.bincount(types, minlength=len(self._types)) for types in counted])
 
 
-def _entity_scores(
-    gold: list[list[str]], predicted: list[list[str]], *, mode: Literal["default", "strict"]
-) -> tuple[_Numbers, dict[str, _Numbers]]:
-    """Seqeval's numbers over all entities, and by type.
-
-    Its report would do in one call, but it takes twice the time and warns where nothing is an entity.
-    """
-    if mode == "strict":
-        from seqeval.metrics.v1 import precision_recall_fscore_support
-        from seqeval.scheme import IOB2, Entities
-
-        # finding the entities takes nearly all the time: once for both calls below
-        found = {"entities_true": Entities(gold, IOB2), "entities_pred": Entities(predicted, IOB2)}
-        types = set().union(*(entities.unique_tags for entities in found.values()))
-        score = partial(precision_recall_fscore_support, gold, predicted, scheme=IOB2, **found)
-    else:
-        from seqeval.metrics.sequence_labeling import get_entities, precision_recall_fscore_support
-
-        types = {type_ for tags in (gold, predicted) for type_, _, _ in get_entities(tags)}
-        score = partial(precision_recall_fscore_support, gold, predicted)
-    overall = _floats(score(average="micro", zero_division=0))
-    by_type = zip(*score(average=None, zero_division=0), strict=True)  # in alphabetical order
-    return overall, dict(zip(sorted(types), map(_floats, by_type), strict=True))
-
-
-def _label_scores(gold: Tensor, predicted: Tensor, *, labels: Sequence[str]) -> tuple[_Numbers, dict[str, _Numbers]]:
-    """Means over the labels that gold or predictions use, and the numbers by label; 0 / 0 is 0."""
-    counted = (gold[gold == predicted], predicted, gold)
-    right, guesses, support = (torch.bincount(ids, minlength=len(labels)).double() for ids in counted)
+def _rates(counts: Tensor) -> Tensor:
+    """Precision, recall, F1 and support of right, predicted and gold: (n, 4) of (3, n); 0 / 0 is 0."""
+    right, guesses, support = counts.double()
     precision, recall = right / guesses.clamp(min=1), right / support.clamp(min=1)
-    f1 = 2 * right / (guesses + support).clamp(min=1)
-    by_label = torch.stack([precision, recall, f1, support], dim=1)  # (labels, 4)
-    used = guesses + support > 0
-    means = (by_label[used, :3].sum(dim=0) / used.sum().clamp(min=1)).tolist()
-    return _floats((*means, len(gold))), dict(zip(labels, map(_floats, by_label.tolist()), strict=True))
-
-
-def _floats(numbers: Iterable[float]) -> _Numbers:
-    precision, recall, f1, support = (float(number) for number in numbers)
-    return precision, recall, f1, support
+    f1 = 2 * precision * recall / torch.where(right > 0, precision + recall, 1)
+    return torch.stack([precision, recall, f1, support], dim=1)

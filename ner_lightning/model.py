@@ -3,6 +3,7 @@
 It takes batches as `encoding.Collator` makes them and gives (word, label) pairs to `EntityScore`.
 """
 
+import logging
 import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -13,6 +14,7 @@ from lightning.pytorch import LightningModule
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.plugins.precision import MixedPrecision, Precision
 from lightning.pytorch.utilities import GradClipAlgorithmType
+from lightning.pytorch.utilities.memory import is_oom_error
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 from torch.nn import functional
@@ -28,6 +30,8 @@ from ner_lightning.windows import Windows
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
+
+log = logging.getLogger(__name__)
 
 Batch = dict[str, Any]
 
@@ -117,6 +121,7 @@ class TokenClassificationModule(LightningModule):
         _freeze(self.model.base_model, embeddings=freeze_embeddings or freeze_layers > 0, layers=freeze_layers)
         self.val_score = EntityScore(labels, mode=score_mode)
         self.test_score = EntityScore(labels, mode=score_mode)
+        self._too_large = math.inf  # sub-words of the smallest batch that did not fit in memory in evaluation
         self._validated_at: int | None = None  # the step whose weights were last scored on all of the split
 
     def forward(self, batch: Batch) -> Any:
@@ -194,7 +199,7 @@ class TokenClassificationModule(LightningModule):
         Returns:
             Positions of the words in their split, their label ids, and how probable these are (float32), all (words,).
         """
-        word_index, label_ids, logits = self._words(batch, self._run(batch).logits)
+        word_index, label_ids, logits = self._words(batch)
         return word_index, label_ids, probabilities(logits, label_ids)
 
     def on_validation_epoch_end(self) -> None:
@@ -304,7 +309,7 @@ class TokenClassificationModule(LightningModule):
         return self.model(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"])
 
     def _score(self, batch: Batch, score: EntityScore, stage: str) -> None:
-        word_index, predictions, logits = self._words(batch, self._run(batch).logits)
+        word_index, predictions, logits = self._words(batch)
         scored = batch["word_index"] >= 0  # (windows, length)
         sentences = batch["sentence_index"][:, None].expand_as(scored)
         targets = batch["labels"][scored]
@@ -314,10 +319,32 @@ class TokenClassificationModule(LightningModule):
         loss = functional.cross_entropy(logits.float(), targets)
         self.log(f"{stage}_loss", loss, batch_size=len(targets), on_epoch=True, sync_dist=True)
 
-    def _words(self, batch: Batch, logits: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Positions, label ids and logits (words, labels) of the words scored here, at their first sub-words."""
-        scored = batch["word_index"] >= 0
-        return batch["word_index"][scored], self.decode(batch, logits)[scored], logits[scored]
+    def _words(self, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
+        """Positions, label ids and logits (words, labels) of the words scored here, at their first sub-words.
+
+        A batch that does not fit in memory is halved, and so is each later one that is as large.
+        """
+        windows, length = batch["input_ids"].shape
+        if windows == 1 or windows * length < self._too_large:
+            try:
+                logits, scored = self._run(batch).logits, batch["word_index"] >= 0
+                return batch["word_index"][scored], self.decode(batch, logits)[scored], logits[scored]
+            except RuntimeError as error:
+                if windows == 1 or not (isinstance(error, torch.OutOfMemoryError) or is_oom_error(error)):
+                    raise
+            # not within `except`: there the traceback still holds the tensors
+            self._too_large = windows * length
+            log.warning(
+                "a batch of %d windows of %d sub-words does not fit in memory: such batches are halved from here on; "
+                "--data.eval_max_tokens=%d does without the attempts",
+                windows,
+                length,
+                self._too_large // 2,
+            )
+        parts = {name: values.split(-(-windows // 2)) for name, values in batch.items() if name != "num_words"}
+        halves = [batch | dict(zip(parts, half, strict=True)) for half in zip(*parts.values(), strict=True)]
+        word_index, label_ids, logits = (torch.cat(pair) for pair in zip(*map(self._words, halves), strict=True))
+        return word_index, label_ids, logits
 
     def _log_scores(self, score: EntityScore, stage: str, *, whole: bool) -> None:
         score.allow_missing = not whole

@@ -365,6 +365,68 @@ def test_the_loss_is_the_mean_over_words(scores_of, make_data, fitted):
     assert scores_of(label_all_tokens=True)["val_loss"] == pytest.approx(total / words, rel=1e-5)
 
 
+def test_the_steps_of_token_budgets_are_known_beforehand(make_model, make_data, make_trainer):
+    data = make_data(batch_size=None, max_tokens=48, max_seq_length=16)
+    trainer, model = make_trainer(max_epochs=3), make_model()
+    trainer.fit(model, data)
+    assert trainer.global_step == trainer.estimated_stepping_batches == 3 * len(data.train_dataloader())
+    assert model.lr_schedulers().get_last_lr() == [0.0, 0.0]
+
+
+def memory_of_a_device(_):
+    raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
+
+
+def memory_of_the_machine(_):
+    torch.empty(2**60, dtype=torch.uint8)
+
+
+def another_failure(_):
+    raise RuntimeError("shape mismatch")
+
+
+def fails_above(model, limit, fail):
+    """The sub-words of the batches that the encoder was given; it fails with those that hold more than `limit`."""
+    given = []
+
+    def hook(module, args, kwargs):
+        given.append(kwargs["input_ids"].numel())
+        if given[-1] > limit:
+            fail(given[-1])
+
+    model.model.register_forward_pre_hook(hook, with_kwargs=True)
+    return given
+
+
+@pytest.mark.parametrize("fail", [memory_of_a_device, memory_of_the_machine])
+def test_a_batch_that_does_not_fit_in_memory_is_scored_in_halves(make_data, make_trainer, fitted, caplog, fail):
+    data = make_data(eval_batch_size=5, max_seq_length=13)  # two whole batches and a part of one
+    whole, halved = (TokenClassificationModule.load_from_checkpoint(fitted) for _ in range(2))
+    expected = make_trainer().validate(whole, data, verbose=False)[0]
+    given = fails_above(halved, 30, fail)
+    scores = make_trainer().validate(halved, data, verbose=False)[0]
+    assert scores.pop("val_loss") == pytest.approx(expected.pop("val_loss"), rel=1e-5)
+    assert scores == expected
+    assert [size for size in given if size > 30] == [65, 39]  # each size was tried once
+    assert [record.getMessage() for record in caplog.records if record.name == "ner_lightning.model"] == [
+        f"a batch of {windows} windows of 13 sub-words does not fit in memory: such batches are halved from here on; "
+        f"--data.eval_max_tokens={tokens} does without the attempts"
+        for windows, tokens in ((5, 32), (3, 19))
+    ]
+
+
+@pytest.mark.parametrize(
+    ("limit", "fail", "message"),
+    [(5, memory_of_a_device, "out of memory"), (30, another_failure, "shape mismatch")],
+    ids=["one window", "another failure"],
+)
+def test_what_halving_does_not_help_stays_an_error(make_data, make_trainer, fitted, limit, fail, message):
+    model = TokenClassificationModule.load_from_checkpoint(fitted)
+    fails_above(model, limit, fail)
+    with pytest.raises(RuntimeError, match=message):
+        make_trainer().validate(model, make_data(), verbose=False)
+
+
 @pytest.mark.parametrize("limit", [1, 0.5])
 def test_a_part_of_the_split_is_scored_as_a_part(make_model, make_data, make_trainer, limit):
     trainer = make_trainer(limit_val_batches=limit, limit_test_batches=limit)

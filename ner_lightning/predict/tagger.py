@@ -196,7 +196,7 @@ class Tagger:
     @torch.inference_mode()
     def _predict(self, sentences: Sequence[Sequence[str]]) -> tuple[list[str], list[float]]:
         """Label and probability of each word of all sentences."""
-        columns = self.encoder.encode(sentences)
+        encoded = self.encoder.encode(sentences)
         num_words = sum(map(len, sentences))
         collate = Collator(
             num_words=num_words,
@@ -204,15 +204,13 @@ class Tagger:
             multiple=8 if self.device.type == "cuda" else 1,
             max_seq_length=self.encoder.max_seq_length,
         )
-        lengths: list[int] = columns["length"]  # type: ignore[assignment]
-        order = sorted(range(len(lengths)), key=lambda window: -lengths[window])
+        order = (-encoded.lengths).argsort(kind="stable")
         label_ids = torch.full((num_words,), -1, dtype=torch.int64)
         scores = torch.zeros(num_words, dtype=torch.float32)
         training = self._model.training  # of a model that is still trained
         self._model.eval()
         for start in range(0, len(order), self.batch_size):
-            windows = order[start : start + self.batch_size]
-            batch = collate({name: [values[i] for i in windows] for name, values in columns.items()})  # type: ignore[misc]
+            batch = collate(encoded[order[start : start + self.batch_size]])
             place = batch["word_index"][batch["word_index"] >= 0]  # type: ignore[index]
             label_ids[place], scores[place] = self._run(batch)
         self._model.train(training)
