@@ -1,0 +1,132 @@
+"""A batch without its padding: real sub-words run as one row, and windows are padded around attention alone.
+
+Embeddings, linear layers and norms see each sub-word by itself, so that only attention needs to know which window one
+is of. It is told so by an attention function of our own, which transformers calls by its name.
+"""
+
+import logging
+from functools import cache
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+log = logging.getLogger(__name__)
+
+# kinds whose sub-words meet in attention alone, by where their positions begin: tests/test_attention.py holds each of
+# them to its padded results, which is how another one comes in
+FROM_ZERO = {"bert", "distilbert", "electra", "eurobert", "modernbert"}
+BEHIND_PADDING = {"camembert", "roberta", "xlm-roberta"}  # at the position behind `pad_token_id`
+
+
+class Windows(NamedTuple):
+    """Where the sub-words of a row stand in the padded batch.
+
+    Args:
+        shape: Windows, and length of the longest.
+        index: Places in the flattened batch, (sub-words,).
+    """
+
+    shape: torch.Size
+    index: Tensor
+
+    def pad(self, row: Tensor) -> Tensor:
+        """Put a row (sub-words, ...) into windows (windows, length, ...), with zeros between."""
+        flat = row.new_zeros(self.shape.numel(), *row.shape[1:]).index_copy_(0, self.index, row)
+        return flat.unflatten(0, self.shape)
+
+    def unpad(self, windows: Tensor) -> Tensor:
+        """Take a row (sub-words, ...) out of windows (windows, length, ...)."""
+        return windows.flatten(0, 1).index_select(0, self.index)
+
+
+def make_unpadded(model: "PreTrainedModel") -> bool:
+    """Make a model ready for `run_unpadded`; it goes on to take padded batches, too.
+
+    Args:
+        model: A token classifier.
+
+    Returns:
+        Whether it can do so. If not, nothing is changed, and a line of the log says so.
+    """
+    kind = model.config.model_type
+    if (
+        kind not in FROM_ZERO | BEHIND_PADDING
+        or not model.is_backend_compatible()  # ModernBERT in older releases
+        or not type(model).__module__.startswith("transformers.")  # code of its own under the name of a kind
+        or getattr(model.config, "is_decoder", False)
+    ):
+        log.warning("%s runs padded: it is not known to give the same results without padding", type(model).__name__)
+        return False
+    model.set_attn_implementation(_registered())  # of the object alone: no configuration that is saved has it
+    return True
+
+
+def run_unpadded(model: "PreTrainedModel", input_ids: Tensor, attention_mask: Tensor) -> Any:
+    """Run a model on the real sub-words of a batch.
+
+    Args:
+        model: One that `make_unpadded` has made ready.
+        input_ids: (windows, length), padded behind.
+        attention_mask: (windows, length), 0 where padded.
+
+    Returns:
+        The model's output, with `logits` (windows, length, labels), which are 0 where padded.
+    """
+    real = attention_mask.bool()
+    index = real.flatten().nonzero().squeeze(1)
+    if len(index) == input_ids.numel():
+        return model(input_ids=input_ids)
+    positions = index % input_ids.shape[1]
+    if model.config.model_type in BEHIND_PADDING:
+        positions = positions + model.config.pad_token_id + 1
+    windows = Windows(input_ids.shape, index)
+    output = model(
+        input_ids=windows.unpad(input_ids)[None],
+        position_ids=positions[None],
+        attention_mask=real[:, None, None],  # of four dimensions it comes to the attention function as it is
+        windows=windows,
+    )
+    output.logits = windows.pad(output.logits[0])
+    return output
+
+
+@cache
+def _registered() -> str:
+    from transformers import AttentionInterface, AttentionMaskInterface
+
+    sdpa = AttentionInterface()["sdpa"]
+
+    def attend(
+        module: torch.nn.Module,
+        query: Tensor,
+        key: Tensor,
+        value: Tensor,
+        attention_mask: Tensor | None,
+        *,
+        windows: Windows | None = None,
+        sliding_window: int | None = None,
+        **options: Any,
+    ) -> Any:
+        if windows is None:  # a padded batch: its mask knows of the sliding window
+            return sdpa(module, query, key, value, attention_mask, **options)
+        if sliding_window is not None and attention_mask is not None:  # (windows, 1, 1, length)
+            attention_mask = _nearby(attention_mask, sliding_window)
+        # (1, heads, sub-words, size) -> (windows, heads, length, size)
+        query, key, value = (windows.pad(states[0].transpose(0, 1)).transpose(1, 2) for states in (query, key, value))
+        output, _ = sdpa(module, query, key, value, attention_mask, **options)
+        return windows.unpad(output)[None], None
+
+    AttentionInterface.register("unpadded", attend)
+    AttentionMaskInterface.register("unpadded", AttentionMaskInterface()["sdpa"])
+    return "unpadded"
+
+
+def _nearby(real: Tensor, width: int) -> Tensor:
+    """Which places a place attends to: real ones less than `width` away, and where it is padding itself, any."""
+    places = torch.arange(real.shape[-1], device=real.device)
+    near = (places[:, None] - places).abs() < width  # (length, length)
+    return real & (near | ~real.transpose(-1, -2))  # (windows, 1, length, length)
