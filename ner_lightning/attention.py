@@ -5,11 +5,14 @@ is of. It is told so by an attention function of our own, which transformers cal
 """
 
 import logging
+from collections.abc import Callable
 from functools import cache
+from importlib import import_module
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -27,20 +30,22 @@ class Windows(NamedTuple):
 
     Args:
         shape: Windows, and length of the longest.
-        index: Places in the flattened batch, (sub-words,).
+        places: Of the sub-words, in the flattened batch.
+        ends: Of the windows, in the row, from 0 on: (windows + 1,), int32.
     """
 
     shape: torch.Size
-    index: Tensor
+    places: Tensor
+    ends: Tensor
 
     def pad(self, row: Tensor) -> Tensor:
         """Put a row (sub-words, ...) into windows (windows, length, ...), with zeros between."""
-        flat = row.new_zeros(self.shape.numel(), *row.shape[1:]).index_copy_(0, self.index, row)
-        return flat.unflatten(0, self.shape)
+        flat = row.new_zeros(self.shape.numel(), *row.shape[1:]).index_copy_(0, self.places, row)
+        return flat.view(*self.shape, *row.shape[1:])
 
     def unpad(self, windows: Tensor) -> Tensor:
         """Take a row (sub-words, ...) out of windows (windows, length, ...)."""
-        return windows.flatten(0, 1).index_select(0, self.index)
+        return windows.flatten(0, 1).index_select(0, self.places)
 
 
 def make_unpadded(model: "PreTrainedModel") -> bool:
@@ -59,9 +64,9 @@ def make_unpadded(model: "PreTrainedModel") -> bool:
         or not type(model).__module__.startswith("transformers.")  # code of its own under the name of a kind
         or getattr(model.config, "is_decoder", False)
     ):
-        log.warning("%s runs padded: it is not known to give the same results without padding", type(model).__name__)
+        log.warning("%s runs padded: it is not known to give the same without padding", type(model).__name__)
         return False
-    model.set_attn_implementation(_registered())  # of the object alone: no configuration that is saved has it
+    model.set_attn_implementation(_registered())  # of this object: no configuration that is saved has it
     return True
 
 
@@ -77,13 +82,13 @@ def run_unpadded(model: "PreTrainedModel", input_ids: Tensor, attention_mask: Te
         The model's output, with `logits` (windows, length, labels), which are 0 where padded.
     """
     real = attention_mask.bool()
-    index = real.flatten().nonzero().squeeze(1)
-    if len(index) == input_ids.numel():
+    places = real.flatten().nonzero().squeeze(1)
+    if len(places) == input_ids.numel():
         return model(input_ids=input_ids)
-    positions = index % input_ids.shape[1]
+    positions = places % input_ids.shape[1]
     if model.config.model_type in BEHIND_PADDING:
         positions = positions + model.config.pad_token_id + 1
-    windows = Windows(input_ids.shape, index)
+    windows = Windows(input_ids.shape, places, functional.pad(real.sum(1).cumsum(0), (1, 0)).int())
     output = model(
         input_ids=windows.unpad(input_ids)[None],
         position_ids=positions[None],
@@ -107,17 +112,26 @@ def _registered() -> str:
         value: Tensor,
         attention_mask: Tensor | None,
         *,
+        dropout: float = 0.0,
+        scaling: float | None = None,
         windows: Windows | None = None,
         sliding_window: int | None = None,
         **options: Any,
     ) -> Any:
-        if windows is None:  # a padded batch: its mask knows of the sliding window
+        options = {**options, "dropout": dropout, "scaling": scaling}
+        if windows is None or attention_mask is None:  # a padded batch: its mask knows of the sliding window
             return sdpa(module, query, key, value, attention_mask, **options)
-        if sliding_window is not None and attention_mask is not None:  # (windows, 1, 1, length)
+        # (1, heads, sub-words, size) -> (sub-words, heads, size)
+        rows = [states[0].transpose(0, 1) for states in (query, key, value)]
+        if (kernel := _flash_kernel(query)) is not None:
+            side = -1 if sliding_window is None else sliding_window - 1
+            ends, longest = windows.ends, windows.shape[1]
+            borders = {"window_size": (side, side), "softmax_scale": scaling}
+            return kernel(*rows, ends, ends, longest, longest, dropout_p=dropout, **borders)[None], None
+        if sliding_window is not None:
             attention_mask = _nearby(attention_mask, sliding_window)
-        # (1, heads, sub-words, size) -> (windows, heads, length, size)
-        query, key, value = (windows.pad(states[0].transpose(0, 1)).transpose(1, 2) for states in (query, key, value))
-        output, _ = sdpa(module, query, key, value, attention_mask, **options)
+        padded = [windows.pad(row).transpose(1, 2) for row in rows]  # (windows, heads, length, size)
+        output, _ = sdpa(module, *padded, attention_mask, **options)
         return windows.unpad(output)[None], None
 
     AttentionInterface.register("unpadded", attend)
@@ -125,8 +139,23 @@ def _registered() -> str:
     return "unpadded"
 
 
+def _flash_kernel(states: Tensor) -> Callable[..., Tensor] | None:
+    """FlashAttention for windows of any length, where it is installed; not yet run on a GPU."""
+    from transformers.utils import is_flash_attn_2_available
+
+    if not states.is_cuda or states.dtype not in (torch.bfloat16, torch.float16) or not is_flash_attn_2_available():
+        return None
+    kernel: Callable[..., Tensor] = import_module("flash_attn").flash_attn_varlen_func
+    return kernel
+
+
 def _nearby(real: Tensor, width: int) -> Tensor:
-    """Which places a place attends to: real ones less than `width` away, and where it is padding itself, any."""
+    """Which places a place attends to: real ones less than `width` away; what is padding itself, to all of them.
+
+    Args:
+        real: Which places hold a sub-word, (windows, 1, 1, length).
+        width: Of the sliding window, to either side.
+    """
     places = torch.arange(real.shape[-1], device=real.device)
     near = (places[:, None] - places).abs() < width  # (length, length)
-    return real & (near | ~real.transpose(-1, -2))  # (windows, 1, length, length)
+    return real & (near | ~real.transpose(-1, -2))  # without an own place softmax would divide by zero
