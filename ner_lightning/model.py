@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils.data import DataLoader
 
+from ner_lightning.attention import make_unpadded, run_unpadded
 from ner_lightning.decoding import decode, probabilities
 from ner_lightning.embedding import CompactEmbedding, compact
 from ner_lightning.encoding import Collator
@@ -52,6 +53,8 @@ class TokenClassificationModule(LightningModule):
         weight_decay: Decay of AdamW, for all parameters but biases and norms.
         warmup_ratio: Part of all steps in which the learning rate rises from zero; after that it falls to zero.
         gradient_checkpointing: Recompute activations in the backward pass: less memory, about a third slower.
+        unpadded: Run the sub-words of a batch as one row, padded around attention alone. It pays where windows of a
+            batch differ in length, which batches by length here hardly do. A model that cannot do it says so.
         freeze_embeddings: Do not train the embeddings.
         freeze_layers: Do not train this many of the lowest layers, nor the embeddings below them.
         compact_embedding: Train only those rows of the embedding table whose sub-words occur in the training data; the
@@ -80,6 +83,7 @@ class TokenClassificationModule(LightningModule):
         weight_decay: float = 0.01,
         warmup_ratio: float = 0.0,
         gradient_checkpointing: bool = False,
+        unpadded: bool = False,
         freeze_embeddings: bool = False,
         freeze_layers: int = 0,
         compact_embedding: bool = True,
@@ -118,6 +122,7 @@ class TokenClassificationModule(LightningModule):
         )
         if gradient_checkpointing:
             _recompute_activations(self.model)
+        self._unpadded = unpadded and make_unpadded(self.model)
         _freeze(self.model.base_model, embeddings=freeze_embeddings or freeze_layers > 0, layers=freeze_layers)
         self.val_score = EntityScore(labels, mode=score_mode)
         self.test_score = EntityScore(labels, mode=score_mode)
@@ -306,7 +311,8 @@ class TokenClassificationModule(LightningModule):
 
     def _run(self, batch: Batch) -> Any:
         # no token_type_ids: a window is one segment, which is what every model assumes without them
-        return self.model(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"])
+        inputs = {name: batch[name] for name in ("input_ids", "attention_mask")}
+        return run_unpadded(self.model, **inputs) if self._unpadded else self.model(**inputs)
 
     def _score(self, batch: Batch, score: EntityScore, stage: str) -> None:
         word_index, predictions, logits = self._words(batch)
