@@ -25,11 +25,11 @@ FROM_ZERO = {"bert", "distilbert", "electra", "eurobert", "modernbert"}
 BEHIND_PADDING = {"camembert", "roberta", "xlm-roberta"}  # at the position behind `pad_token_id`
 
 
-class Windows(NamedTuple):
+class Packed(NamedTuple):
     """Where the sub-words of a row stand in the padded batch.
 
     Args:
-        shape: Windows, and length of the longest.
+        shape: Packed, and length of the longest.
         places: Of the sub-words, in the flattened batch.
         ends: Of the windows, in the row, from 0 on: (windows + 1,), int32.
     """
@@ -88,7 +88,7 @@ def run_unpadded(model: "PreTrainedModel", input_ids: Tensor, attention_mask: Te
     positions = places % input_ids.shape[1]
     if model.config.model_type in BEHIND_PADDING:
         positions = positions + model.config.pad_token_id + 1
-    windows = Windows(input_ids.shape, places, functional.pad(real.sum(1).cumsum(0), (1, 0)).int())
+    windows = Packed(input_ids.shape, places, functional.pad(real.sum(1).cumsum(0), (1, 0)).int())
     output = model(
         input_ids=windows.unpad(input_ids)[None],
         position_ids=positions[None],
@@ -114,7 +114,7 @@ def _registered() -> str:
         *,
         dropout: float = 0.0,
         scaling: float | None = None,
-        windows: Windows | None = None,
+        windows: Packed | None = None,
         sliding_window: int | None = None,
         **options: Any,
     ) -> Any:
