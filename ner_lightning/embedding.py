@@ -74,7 +74,10 @@ class CompactEmbedding(nn.Module):
     def whole(self) -> nn.Embedding:
         """The whole table as an ordinary embedding."""
         self.update()
-        return nn.Embedding.from_pretrained(self.weight, freeze=False, padding_idx=self.padding_idx)
+        whole: nn.Embedding = nn.Embedding.from_pretrained(  # type: ignore[no-untyped-call]
+            self.weight, freeze=False, padding_idx=self.padding_idx
+        )
+        return whole
 
     def attach(self, optimizer: torch.optim.Optimizer) -> None:
         """Let the other rows decay with each step, and keep the state of all rows in the optimizer's `state_dict`.

@@ -180,8 +180,8 @@ class TokenClassificationModule(LightningModule):
         """
         loss: Tensor = self(batch).loss
         # a GPU would have to wait for each loss; once weights are not finite, no later loss is
-        looks = self.device.type == "cpu" or (batch_idx + 1) % max(1, self.trainer.log_every_n_steps) == 0
-        if self.terminate_on_nan and looks and not loss.isfinite():
+        every = 1 if self.device.type == "cpu" else max(1, self.trainer.log_every_n_steps)  # type: ignore[attr-defined]
+        if self.terminate_on_nan and batch_idx % every == 0 and not loss.isfinite():
             raise InputError(f"the training loss is {loss.item()} {self._diverged()}")
         self.log("train_loss", loss, prog_bar=True)
         return loss

@@ -8,8 +8,8 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Literal
 
-from lightning.fabric.connector import (
-    _PRECISION_INPUT,  # type: ignore[attr-defined] # the values that there are stand nowhere else
+from lightning.fabric.connector import (  # type: ignore[attr-defined] # the values of `precision`, only there
+    _PRECISION_INPUT,
 )
 from lightning.fabric.plugins.environments.torchelastic import TorchElasticEnvironment
 from lightning.pytorch import Callback, LightningDataModule, LightningModule
