@@ -688,3 +688,11 @@ def test_of_processes_that_a_launcher_starts_together_one_tokenises(arguments, m
     )
     Stopped(arguments("fit"))
     assert set(encoded) == tokenised
+
+
+@pytest.mark.parametrize(("option", "kept"), [([], [True]), (["--keep_memory=false"], [])])
+def test_memory_is_kept_in_training_unless_it_is_not_wanted(run, monkeypatch, option, kept):
+    calls = []
+    monkeypatch.setattr("ner_lightning.cli.keep_memory", lambda: calls.append(True))
+    assert run("fit", "--trainer.max_steps=1", *option)[0] == 0
+    assert calls == kept

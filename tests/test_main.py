@@ -1,5 +1,6 @@
 """The first word of the command line decides what runs; commands without a Trainer share one kind of parser."""
 
+import os
 import subprocess
 import sys
 
@@ -79,3 +80,12 @@ def test_to_push_takes_neither_torch_nor_lightning(tmp_path):
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "set()\n"
+
+
+@pytest.mark.parametrize("given", [None, "active"])
+def test_waiting_threads_sleep_unless_the_user_says_otherwise(given):
+    environment = {name: value for name, value in os.environ.items() if name != "OMP_WAIT_POLICY"}
+    environment |= {"OMP_WAIT_POLICY": given} if given else {}
+    program = "import sys, ner_lightning.__main__, os; print(os.environ['OMP_WAIT_POLICY'], 'torch' in sys.modules)"
+    run = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=True)
+    assert run.stdout.split() == [given or "passive", "False"]
