@@ -35,6 +35,8 @@ _EXAMPLES = (
 )
 # what datasets calls its loaders of local files, by suffix; any other file is CoNLL columns
 _LOADERS = {"json": "json", "jsonl": "json", "parquet": "parquet"}
+# in a configuration: the key of a logger, the user in an address, a token of the Hub (which the command line refuses)
+_SECRET = re.compile(r"((?:key|token|password)(?:=|: ))(?!null\b)\S+|(?<=://)[^/\s@]+(?=@)|\bhf_[A-Za-z0-9]{20,}\b")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,24 +84,19 @@ def card_facts(
     *,
     tokenizer: PreTrainedTokenizerFast,
     splits: Sequence[SplitScores],
-    run_dir: Path,
     about: About,
 ) -> CardFacts:
     """Gather the facts of a model.
 
     Args:
-        checkpoint: As Lightning saves it.
+        checkpoint: As Lightning saves it; a run of the command line adds its `config`, with the command above it.
         tokenizer: Of the model.
         splits: The data, with what the weights scored on it.
-        run_dir: Folder of the run, whose `config.yaml` the card shows.
         about: What its author says of it.
     """
     options, data = checkpoint["hyper_parameters"], checkpoint.get("datamodule_hyper_parameters", {})
     name = options["model_name_or_path"]
-    saved = run_dir / "config.yaml"
-    config = saved.read_text(encoding="utf-8") if saved.is_file() else None
-    if config is not None and not config.startswith("# python -m ner_lightning fit"):
-        config = None  # not written by a run of ours: not for others to read
+    config = _SECRET.sub(r"\1***", checkpoint.get("config", ""))
     return CardFacts(
         **vars(about),
         title=about.repo_id or f"{Path(name).name}-token-classifier",
@@ -114,8 +111,8 @@ def card_facts(
         score_mode=options["score_mode"],
         marks_subwords=marks_subwords(tokenizer),
         needs_spaces=needs_spaces(tokenizer),
-        command=config.partition("\n")[0].removeprefix("# ") if config else None,
-        config=config,
+        command=config.partition("\n")[0].removeprefix("# ") if config.startswith("# ") else None,
+        config=config or None,
         versions={"python": platform.python_version()} | {package: version(package) for package in _PACKAGES},
     )
 

@@ -81,8 +81,7 @@ def export(
         _clear(place)
         _refuse(folder, place, overwrite=overwrite)
         about = About(repo_id=repo_id, language=language, license=license, widget_examples=widget_examples)
-        run_dir = run_folder(path)
-        write = writer(path, checkpoint, run_dir=run_dir, about=about, trust_remote_code=trust_remote_code)
+        write = writer(path, checkpoint, about=about, trust_remote_code=trust_remote_code)
         beside.mkdir(parents=True)
         write(beside)
         _refuse(folder, place, overwrite=overwrite)  # again: it took a while
@@ -100,15 +99,12 @@ def export(
     return folder
 
 
-def writer(
-    path: Path, checkpoint: dict[str, Any], *, run_dir: Path, about: About, trust_remote_code: bool
-) -> Callable[[Path], None]:
+def writer(path: Path, checkpoint: dict[str, Any], *, about: About, trust_remote_code: bool) -> Callable[[Path], None]:
     """Load what it takes to write the model of a checkpoint; gives the function that writes it into an empty folder.
 
     Args:
         path: The checkpoint.
         checkpoint: What is in it.
-        run_dir: Folder of the run.
         about: What its author says of the model.
         trust_remote_code: Run the code that comes with the model, where it needs it.
     """
@@ -126,7 +122,6 @@ def writer(
         model=model,
         tokenizer=tokenizer_of(options, trust_remote_code=trust_remote_code),
         splits=read_splits(path, checkpoint),
-        run_dir=run_dir,
         about=about,
     )
 
@@ -158,7 +153,6 @@ def write_model(
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerFast,
     splits: list[SplitScores],
-    run_dir: Path,
     about: About,
 ) -> None:
     """Write the files of a model into an empty folder.
@@ -169,7 +163,6 @@ def write_model(
         model: A model of the same kind; its own weights are not used.
         tokenizer: Its tokenizer.
         splits: The data, with what the weights scored on it.
-        run_dir: Folder of the run, whose `config.yaml` the card shows.
         about: What else the card says.
 
     Raises:
@@ -195,7 +188,7 @@ def write_model(
         tokenizer.model_max_length = longest_input(tokenizer, model.config) or tokenizer.model_max_length
     with naming(folder / "tokenizer.json"):
         tokenizer.save_pretrained(folder)
-    facts = card_facts(checkpoint, tokenizer=tokenizer, splits=splits, run_dir=run_dir, about=about)
+    facts = card_facts(checkpoint, tokenizer=tokenizer, splits=splits, about=about)
     scores = [asdict(split) for split in splits if split.scores]
     known = {"epoch": facts.epoch, "step": facts.global_step, "splits": scores}
     _write(folder / "scores.json", json.dumps(known, indent=2, ensure_ascii=False) + "\n")

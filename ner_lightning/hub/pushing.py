@@ -137,7 +137,7 @@ def _stage(outbox: Outbox, path: Path, destination: Destination, *, alone: bool,
 
     checkpoint = read_checkpoint(path)
     about = replace(outbox.read_about(), repo_id=destination.repo_id)
-    write = writer(path, checkpoint, run_dir=outbox.run_dir, about=about, trust_remote_code=trust_remote_code)
+    write = writer(path, checkpoint, about=about, trust_remote_code=trust_remote_code)
     message, step = commit_message(checkpoint), checkpoint["global_step"]
     try:
         outbox.stage(write, step=step, destination=destination, message=message, alone=alone)

@@ -299,11 +299,20 @@ def test_a_folder_of_something_else_is_never_replaced(trained, tmp_path):
     assert (tmp_path / "thesis.tex").is_file()
 
 
-def test_a_config_that_no_run_has_written_is_not_published(trained, tmp_path):
-    shutil.copy(trained / "version_0/checkpoints/best.ckpt", tmp_path / "best.ckpt")
-    (tmp_path / "config.yaml").write_text("password: rosebud\n")
+def test_the_configuration_is_that_of_the_checkpoint_without_what_is_secret(best, tmp_path):
+    """Whatever script it is of, and whatever file lies beside it."""
+    config = (
+        "# python focal.py fit --trainer.logger.api_key=rosebud\ntracking_uri: https://mira:rosebud@example.org/x\n"
+    )
+    config += f"seed_everything: 7\napi_token: rosebud\nlogger: hf_{'rosebud' * 4}\nother_key: null\n"
+    torch.save({**torch.load(best, weights_only=True), "config": config}, tmp_path / "best.ckpt")
+    (tmp_path / "config.yaml").write_text("# python -m ner_lightning fit\npassword: rosebud\n")
     folder = export(ckpt_path=str(tmp_path / "best.ckpt"), output=str(tmp_path / "model"))
-    assert "rosebud" not in (folder / "README.md").read_text()
+    card = (folder / "README.md").read_text()
+    assert "rosebud" not in card
+    assert "```sh\npython focal.py fit --trainer.logger.api_key=***\n```" in card
+    assert "tracking_uri: https://***@example.org/x\nseed_everything: 7\n" in card
+    assert "other_key: null\n" in card
 
 
 LIMITED = """
@@ -407,15 +416,7 @@ def test_a_model_that_saves_an_adapter_alone_is_not_staged(best, tmp_path):
     adapter = torch.nn.Linear(2, 2)
     adapter.save_pretrained = lambda folder, state_dict: (folder / "adapter_config.json").write_text("{}")
     with pytest.raises(InputError, match=r"^Linear saves no config.json, and transformers could not load it"):
-        write_model(
-            tmp_path,
-            checkpoint,
-            model=adapter,
-            tokenizer=None,
-            splits=[],
-            run_dir=tmp_path,
-            about=About(),
-        )
+        write_model(tmp_path, checkpoint, model=adapter, tokenizer=None, splits=[], about=About())
 
 
 TINY = {"vocab_size": 50, "hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 32}
@@ -443,7 +444,7 @@ def test_weights_that_are_shared_or_renamed_are_no_false_alarm(best, tiny_model,
     tokenizer = AutoTokenizer.from_pretrained(tiny_model)
     about, folder = About(language="en"), tmp_path / "model"
     folder.mkdir()
-    write_model(folder, checkpoint, model=model, tokenizer=tokenizer, splits=[], run_dir=tmp_path, about=about)
+    write_model(folder, checkpoint, model=model, tokenizer=tokenizer, splits=[], about=about)
     loaded, loading = AutoModelForTokenClassification.from_pretrained(folder, output_loading_info=True)
     assert not loading["missing_keys"]
     assert not loading["unexpected_keys"]

@@ -173,6 +173,7 @@ def test_the_model_can_be_pushed_before_training(served, fit, tmp_path):
     assert first.title == "before training"
     loaded(first.tree, tmp_path / "first")
     assert b"model-index" not in first.tree["README.md"].data
+    assert b"seed_everything: 42" in first.tree["README.md"].data
 
 
 def test_branch_and_visibility_are_those_that_were_asked_for(served, fit):
