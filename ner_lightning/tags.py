@@ -1,7 +1,6 @@
-"""Tag schemes: which one a corpus uses, conversion to IOB2 and back, tags to entities, the order of labels.
+"""Tag schemes: which one a corpus uses, conversion to IOB2, tags to entities, the order of labels.
 
-Knows nothing of files, tensors or tokenizers: a sentence is a sequence of tags, such as `["B-PER", "O"]`.
-An error names the tag; where it stands in which file is for the caller to add.
+A sentence is a sequence of tags, such as `["B-PER", "O"]`. An error names the tag; the caller adds its place in a file.
 """
 
 import re
@@ -163,25 +162,12 @@ def to_iob2(tags: Sequence[str], *, scheme: Scheme) -> list[str]:
         TagError: a tag is not one of the scheme.
     """
     read = [_read(tag, scheme) for tag in tags]
-    return list(tags) if scheme == "plain" else _write(_spans(read), len(read), "IOB2")
-
-
-def from_iob2(tags: Sequence[str], *, scheme: Scheme) -> list[str]:
-    """Convert a sentence from IOB2: the inverse of `to_iob2` on well-formed tags.
-
-    IO has no sign for where one entity ends and the next of the same type begins; there, and only there,
-    neighbours become one.
-
-    Args:
-        tags: the IOB2 tags of one sentence.
-        scheme: the scheme to write.
-
-    Raises:
-        TagError: a tag is not one of IOB2.
-    """
     if scheme == "plain":
-        return to_iob2(tags, scheme="plain")
-    return _write(_spans(_read(tag, "IOB2") for tag in tags), len(tags), scheme)
+        return list(tags)
+    converted = ["O"] * len(tags)
+    for type_, start, end in _spans(read):
+        converted[start:end] = [f"B-{type_}", *[f"I-{type_}"] * (end - start - 1)]
+    return converted
 
 
 def entities(tags: Sequence[str]) -> list[Entity]:
@@ -321,22 +307,6 @@ def _spans(read: Iterable[tuple[str, str]]) -> Iterator[Entity]:
         if opens:
             start = index
         before, type_before = prefix, type_
-
-
-def _write(spans: Iterable[Entity], length: int, scheme: Scheme) -> list[str]:
-    tags = ["O"] * length
-    before = Entity("", 0, 0)
-    for entity in spans:
-        type_, start, end = entity
-        touches = type_ == before.type and start == before.end
-        tags[start:end] = [f"I-{type_}"] * (end - start)
-        if scheme not in ("IO", "IOB1") or (scheme == "IOB1" and touches):
-            tags[start] = f"B-{type_}"
-        if scheme in ("BIOES", "IOBES", "BILOU"):
-            last, single = "LU" if scheme == "BILOU" else "ES"
-            tags[end - 1] = f"{single if end - start == 1 else last}-{type_}"
-        before = entity
-    return tags
 
 
 def _decide(first: dict[str, str]) -> Scheme | None:
