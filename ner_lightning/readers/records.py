@@ -160,7 +160,7 @@ def _row(
 ) -> Row:
     spans = words_of(text, options)
     tags = None if entities is None else tags_of(text, spans, entities, options)
-    return Row([text[start:end] for start, end in spans], tags, text, spans, document, place, None, record)
+    return Row.of_text(text, spans, tags=tags, document=document, place=place, record=record)
 
 
 def _span_column(place: str, record: dict[str, Any], options: ReadOptions) -> str | None:

@@ -36,12 +36,23 @@ class Row(NamedTuple):
     lines: list[int] | None
     record: dict[str, Any]
 
-    def place_of(self, word: int) -> str:
-        """Tell where a word stands, for an error about it.
+    @classmethod
+    def of_text(
+        cls,
+        text: str,
+        spans: list[Span],
+        *,
+        place: str,
+        tags: list[str] | None = None,
+        document: int | str | None = None,
+        record: dict[str, Any] | None = None,
+    ) -> "Row":
+        """Make the row of a text, whose words stand at `spans`."""
+        words = [text[start:end] for start, end in spans]
+        return cls(words, tags, text, spans, document, place, None, record or {})
 
-        Args:
-            word: Its index in the row.
-        """
+    def place_of(self, word: int) -> str:
+        """Tell where a word (its index) stands, for an error about it."""
         if self.lines is None:
             return self.place
         return f"{self.place.removesuffix(str(self.lines[0]))}{self.lines[word]}"
@@ -122,10 +133,6 @@ class Source:
 
 
 def clip(value: Any) -> str:
-    """Show a value in an error.
-
-    Args:
-        value: Any value.
-    """
+    """Show a value in an error."""
     text = repr(value)
     return text if len(text) <= 80 else text[:77] + "..."
