@@ -128,7 +128,8 @@ def test_lists_in_cells_are_those_of_json_or_python(rows, tmp_path, words, tags)
         csv.writer(file).writerows([["id", "tokens", "ner_tags"], ["7", words, tags]])
     (row,) = rows("a.csv", (tmp_path / "x.csv").read_bytes(), labels=("O", "B-PER"))
     assert (row.words, row.tags) == (["Ada", "it's"], ["B-PER", "O"])
-    assert (row.place, row.record) == (f"{tmp_path}/a.csv:2", {"id": "7", "tokens": words, "ner_tags": tags})
+    assert row.place == f"{tmp_path}/a.csv:2"
+    assert row.record == {"id": "7", "tokens": row.words, "ner_tags": [1, 0] if "1" in tags else row.tags}
 
 
 def test_a_text_with_its_entities_is_a_row(rows):
