@@ -20,16 +20,7 @@ class Reader(Protocol):
     """Reads the rows of a file of one format, from its start."""
 
     def __call__(self, path: Path, *, name: str, options: ReadOptions) -> Iterator[Row]:
-        """Read them.
-
-        Args:
-            path: The file.
-            name: What an error calls it.
-            options: How it is read.
-
-        Raises:
-            InputError: Something in it is not well formed; says where.
-        """
+        """Read them; an error calls the file `name` and says where in it something is not well formed."""
 
 
 _READERS: dict[Format, Reader] = {

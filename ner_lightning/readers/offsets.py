@@ -46,12 +46,6 @@ def entities_of(place: str, column: str, items: Any, options: ReadOptions) -> li
     Each is an object with `start` and `end` (or `start_offset`, `end_offset`), `label` or `type`, and perhaps its
     `text` or `value`, or a list `[start, end, label]`.
 
-    Args:
-        place: The place of the row.
-        column: The field that holds them.
-        items: Its content.
-        options: Of them, `entity_type`.
-
     Raises:
         InputError: They are no such entities.
     """
@@ -61,13 +55,7 @@ def entities_of(place: str, column: str, items: Any, options: ReadOptions) -> li
 
 
 def entity_of(place: str, name: str, item: Any, options: ReadOptions) -> Entity:
-    """Read one entity, see `entities_of`.
-
-    Args:
-        place: Where it stands.
-        name: Which one it is, for an error.
-        item: An object or a list.
-        options: Of them, `entity_type`.
+    """Read one entity, see `entities_of`; an error calls it `name`.
 
     Raises:
         InputError: It is no entity.
@@ -84,13 +72,7 @@ def entity_of(place: str, name: str, item: Any, options: ReadOptions) -> Entity:
 
 
 def tags_of(text: str, words: Sequence[Span], entities: Sequence[Entity], options: ReadOptions) -> list[str]:
-    """Give the words of a text IOB2 tags.
-
-    Args:
-        text: The text.
-        words: Where its words stand in it.
-        entities: Its entities.
-        options: Of them, `span_alignment` and `overlapping`.
+    """Give the words of a text, which stand at `words`, the IOB2 tags of its entities.
 
     Raises:
         InputError: An entity does not lie in the text or on its words, or two share a word; says which.

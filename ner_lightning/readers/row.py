@@ -118,11 +118,7 @@ class Source:
     path: Path | None = None
 
     def __iter__(self) -> Iterator[Row]:
-        """Read the rows from the start.
-
-        Raises:
-            InputError: Something in the source is not well formed; says where.
-        """
+        """Read the rows from the start."""
         return self.rows()
 
     @cached_property
