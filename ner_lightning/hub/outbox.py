@@ -7,7 +7,6 @@ puts in, the one that pushes takes out; renaming a folder decides between them.
 from __future__ import annotations
 
 import json
-import logging
 import re
 import shutil
 from collections.abc import Callable, Iterator, Sequence
@@ -21,8 +20,6 @@ from filelock import FileLock, Timeout
 
 from ner_lightning.errors import InputError
 from ner_lightning.files import is_left_over, process_mark, replacing
-
-log = logging.getLogger(__name__)
 
 _SENDING = ".sending"  # suffix of the folder that is being pushed
 _PARTIAL = ".partial"  # suffix of a folder that is being written or removed
@@ -84,21 +81,13 @@ class Staged:
         return self.folder / "model"
 
     def replaces(self, older: Staged) -> bool:
-        """Whether an older model need not be sent.
-
-        Args:
-            older: The other one.
-        """
+        """Whether an older model need not be sent."""
         places = [(to.repo_id, to.revision) for to in (self.destination, older.destination)]
         return older.name < self.name and (self.alone or places[0] == places[1])
 
 
 class Outbox:
-    """The `hub` folder of a run.
-
-    Args:
-        run_dir: Folder of the run.
-    """
+    """The `hub` folder of a run."""
 
     def __init__(self, run_dir: str | Path) -> None:
         self.run_dir = Path(run_dir)
@@ -107,21 +96,14 @@ class Outbox:
         self._about = self.folder / "about.json"
 
     def write_about(self, about: About) -> None:
-        """Keep what the card of each model of this run says.
-
-        Args:
-            about: What its author says of it.
-        """
+        """Keep what the card of each model of this run says."""
         self.folder.mkdir(parents=True, exist_ok=True)
-        self._about.write_text(json.dumps(vars(about)), encoding="utf-8")
+        with replacing(self._about) as partial:
+            partial.write_text(json.dumps(vars(about)), encoding="utf-8")
 
     def read_about(self) -> About:
-        """What `write_about` kept; empty where it did not, or where the file is damaged."""
-        try:
-            return About(**json.loads(self._about.read_text(encoding="utf-8"))) if self._about.is_file() else About()
-        except (ValueError, TypeError):
-            log.warning("%s is damaged: the card is written without language, licence and examples", self._about)
-            return About()
+        """What `write_about` kept; empty where it did not."""
+        return About(**json.loads(self._about.read_text(encoding="utf-8"))) if self._about.is_file() else About()
 
     def stage(
         self,
@@ -220,11 +202,7 @@ class Outbox:
             self.record("replaced", staged.name, by=by)
 
     def readdress(self, destination: Destination) -> None:
-        """Let what waits for a repository ask for a private one or not, as was asked last. For the sender alone.
-
-        Args:
-            destination: What was asked last.
-        """
+        """Let what waits for a repository ask for a private one or not, as was asked last. For the sender alone."""
         for staged in self.waiting():
             ids = {staged.destination.repo_id, destination.repo_id}
             namespaces, names = zip(*(repo_id.rpartition("/")[::2] for repo_id in ids), strict=True)

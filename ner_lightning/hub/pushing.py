@@ -53,9 +53,8 @@ def push(
         raise UsageError("--check, --revision and --private belong to --repo_id")
     if forget and repo_id is not None:
         raise UsageError("--forget sends nothing: leave out --repo_id")
-    say = partial(print, flush=True)  # each line at once: a process that is killed keeps none for later
     if forget:
-        sender.forget(run_dir, say=say)
+        sender.forget(run_dir)
         return True
     destination = None
     if repo_id is not None:
@@ -64,9 +63,9 @@ def push(
     outbox = Outbox(run_dir)
     with _ending_after(timeout, outbox):
         if check:
-            return sender.send(run_dir, check=destination, say=say)
+            return sender.send(run_dir, check=destination)
         stage = _what_to_stage(outbox, destination, trust_remote_code=trust_remote_code)
-        return sender.send(run_dir, stage=stage, say=say)
+        return sender.send(run_dir, stage=stage)
 
 
 @contextmanager

@@ -38,7 +38,6 @@ def send(
     *,
     check: Destination | None = None,
     stage: Callable[[], None] | None = None,
-    say: Callable[[str], None] = print,
 ) -> bool:
     """Send the newest model that waits in the outbox of a run, and those that are staged meanwhile.
 
@@ -49,7 +48,6 @@ def send(
         run_dir: Folder of the run.
         check: First make this repository and prove that it can be written to.
         stage: First put a model in, while no other process pushes.
-        say: Is told what was done, in sentences.
 
     Returns:
         Whether nothing waits any more.
@@ -64,7 +62,7 @@ def send(
     with outbox.sender():
         if check is not None:
             outbox.readdress(check)
-            if not _check(outbox, check, say):
+            if not _check(outbox, check):
                 return False
         if stage is not None:
             stage()
@@ -72,19 +70,15 @@ def send(
         # what failed is not tried again at once, but something newer is
         while (waiting := outbox.waiting()) and waiting[-1].name != tried and (staged := outbox.take()) is not None:
             tried = staged.name
-            _push(outbox, staged, say)
+            _push(outbox, staged)
     if tried is None and check is None:
         pushed = [record["url"] for record in outbox.records() if record["event"] == "pushed"]
-        say(f"nothing to send: {f'the last push was {pushed[-1]}' if pushed else 'nothing waits'}")
+        _say(f"nothing to send: {f'the last push was {pushed[-1]}' if pushed else 'nothing waits'}")
     return not outbox.waiting()
 
 
-def forget(run_dir: str | Path, *, say: Callable[[str], None] = print) -> None:
+def forget(run_dir: str | Path) -> None:
     """Drop what waits in the outbox of a run; its checkpoints stay.
-
-    Args:
-        run_dir: Folder of the run.
-        say: Is told what was dropped, in sentences.
 
     Raises:
         InputError: The folder is not one of a run that pushes, or another process pushes from it.
@@ -95,17 +89,13 @@ def forget(run_dir: str | Path, *, say: Callable[[str], None] = print) -> None:
         waiting = outbox.waiting()
         for staged in waiting:
             outbox.forget(staged)
-            say(f"dropped {staged.name} ({staged.message}), which waited for {staged.destination.repo_id}")
+            _say(f"dropped {staged.name} ({staged.message}), which waited for {staged.destination.repo_id}")
     if not waiting:
-        say("nothing waits")
+        _say("nothing waits")
 
 
 def runs_in(folder: str | Path) -> str | None:
-    """The sentence about a folder that holds runs and is none; None where it holds none.
-
-    Args:
-        folder: What was given as the folder of a run.
-    """
+    """The sentence about a folder that holds runs and is none; None where it holds none."""
     files = [path for name in ("checkpoints/*.ckpt", "hub/pushes.jsonl") for path in Path(folder).glob(f"*/**/{name}")]
     files.sort(key=lambda path: path.stat().st_mtime_ns, reverse=True)
     runs = list(dict.fromkeys(str(path.parent.parent) for path in files))
@@ -117,9 +107,6 @@ def runs_in(folder: str | Path) -> str | None:
 
 def validate(repo_id: str) -> None:
     """Refuse an id that no repository can have.
-
-    Args:
-        repo_id: Hub id, with or without a namespace.
 
     Raises:
         InputError: It is none, and why.
@@ -136,9 +123,6 @@ def validate(repo_id: str) -> None:
 
 def full_id(repo_id: str) -> str:
     """An id with its namespace, by default that of the account.
-
-    Args:
-        repo_id: Hub id, with or without a namespace.
 
     Raises:
         InputError: The Hub does not tell whose account it is.
@@ -162,7 +146,7 @@ def _refuse_other_folder(outbox: Outbox) -> None:
     raise InputError(runs_in(outbox.run_dir) or none)
 
 
-def _check(outbox: Outbox, destination: Destination, say: Callable[[str], None]) -> bool:
+def _check(outbox: Outbox, destination: Destination) -> bool:
     from huggingface_hub import CommitOperationAdd, HfApi
 
     def prove() -> str:
@@ -174,37 +158,41 @@ def _check(outbox: Outbox, destination: Destination, say: Callable[[str], None])
         return repo_id
 
     try:
-        repo_id = _persist(prove, outbox, None, say)
+        repo_id = _persist(prove, outbox, None)
     except Exception as error:
         outbox.record("failed", None, error=_reason(error))
-        say(f"{destination.repo_id} cannot be written to: {_reason(error)}")
+        _say(f"{destination.repo_id} cannot be written to: {_reason(error)}")
         return False
     outbox.record("checked", None, repo_id=repo_id)
     return True
 
 
-def _push(outbox: Outbox, staged: Staged, say: Callable[[str], None]) -> None:
+def _push(outbox: Outbox, staged: Staged) -> None:
     from huggingface_hub import HfApi
 
     outbox.record("started", staged.name)
     try:
-        commit, url = _persist(lambda: _upload(HfApi(), staged), outbox, staged, say)
+        commit, url = _persist(lambda: _upload(HfApi(), staged), outbox, staged)
     except _Newer:
         outbox.put_back(staged)  # where the newer one replaces it
     except Exception as error:
         outbox.put_back(staged)
         outbox.record("failed", staged.name, error=_reason(error))
-        say(f"{staged.name} ({staged.message}) could not be pushed to {staged.destination.repo_id}: {_reason(error)}")
+        _say(f"{staged.name} ({staged.message}) could not be pushed to {staged.destination.repo_id}: {_reason(error)}")
     else:
         outbox.finish(staged, commit=commit, url=url)
-        say(f"pushed {staged.name} ({staged.message}): {url}")
+        _say(f"pushed {staged.name} ({staged.message}): {url}")
+
+
+def _say(sentence: str) -> None:
+    print(sentence, flush=True)  # at once: a process that is killed keeps none for later
 
 
 class _Newer(Exception):
     """A newer model waits: this one is not needed any more."""
 
 
-def _persist(action: Callable[[], T], outbox: Outbox, staged: Staged | None, say: Callable[[str], None]) -> T:
+def _persist(action: Callable[[], T], outbox: Outbox, staged: Staged | None) -> T:
     """Call it, and again after passing failures."""
     for attempt in range(1, _ATTEMPTS + 1):
         try:
@@ -214,7 +202,7 @@ def _persist(action: Callable[[], T], outbox: Outbox, staged: Staged | None, say
                 raise
             wait = _wait(error, attempt)
             outbox.record("retry", staged.name if staged else None, error=_reason(error), wait=wait)
-            say(f"{_reason(error)}; trying again in {wait:.0f} s")
+            _say(f"{_reason(error)}; trying again in {wait:.0f} s")
             time.sleep(wait)
             if staged is not None and outbox.waiting()[-1].name > staged.name:
                 raise _Newer from error
