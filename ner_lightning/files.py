@@ -20,9 +20,6 @@ _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 def open_to_read(path: str | Path) -> BinaryIO:
     """Open a file that a user named.
 
-    Args:
-        path: The file.
-
     Raises:
         InputError: There is no such file, or it cannot be read.
     """
@@ -37,14 +34,7 @@ def open_to_read(path: str | Path) -> BinaryIO:
 
 
 def digest(path: str | Path) -> str:
-    """SHA-256 of what is in a file, as hexadecimal digits.
-
-    Args:
-        path: The file.
-
-    Raises:
-        InputError: There is no such file, or it cannot be read.
-    """
+    """SHA-256 of what is in a file, as hexadecimal digits."""
     with open_to_read(path) as file:
         return hashlib.file_digest(file, "sha256").hexdigest()  # type: ignore[arg-type]
 
@@ -119,9 +109,6 @@ def remove_left_behind(partials: Iterable[Path]) -> None:
 def refuse_unwritable(path: Path) -> None:
     """Refuse what `replacing` would refuse, long before there is anything to write.
 
-    Args:
-        path: The file to write or to replace.
-
     Raises:
         InputError: The file cannot be written.
     """
@@ -134,11 +121,7 @@ def process_mark() -> str:
 
 
 def is_left_over(mark: str) -> bool:
-    """Whether the process that made a mark is gone: of another machine, which may share the disk, it is not known.
-
-    Args:
-        mark: As `process_mark` made it.
-    """
+    """Whether the process that made a mark is gone: of another machine, which may share the disk, it is not known."""
     machine, _, number = mark.rpartition("-")
     if machine != platform.node() or not number.isdigit() or os.name != "posix":
         return False

@@ -22,22 +22,14 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class SplitScores:
-    """One split of a corpus: where it comes from (the Hub or a file), and what a model scores on it.
+    """One split of a corpus: where it comes from (the Hub or a file), and what a model scores on it."""
 
-    Args:
-        name: `train`, `validation` or `test`.
-        dataset: Hub id of the dataset.
-        config: Configuration of the Hub dataset.
-        commit: Commit of the Hub dataset that was loaded.
-        file: Name of the file, without its folder.
-        scores: As `EntityScore` gives them (`f1`, `f1_PER`, `words`), and `loss`; empty where nothing was scored.
-    """
-
-    name: str
-    dataset: str | None = None
+    name: str  # train, validation or test
+    dataset: str | None = None  # on the Hub
     config: str | None = None
     commit: str | None = None
-    file: str | None = None
+    file: str | None = None  # its name, without its folder
+    # as `EntityScore` gives them (`f1`, `f1_PER`, `words`), and `loss`; empty where nothing was scored
     scores: dict[str, float] = field(default_factory=dict)
 
 
@@ -65,12 +57,7 @@ class TestRecord(Callback):
 
 
 def read_splits(ckpt_path: Path, checkpoint: dict[str, Any]) -> list[SplitScores]:
-    """The data of a checkpoint, with what its weights scored as far as it is known.
-
-    Args:
-        ckpt_path: The checkpoint.
-        checkpoint: What is in it.
-    """
+    """The data of a checkpoint, with what its weights scored as far as it is known."""
     splits = known_splits(checkpoint)
     path = _beside(ckpt_path)
     if path.is_file():

@@ -43,26 +43,16 @@ class UndecidedError(TagError):
 
 
 class Slips(NamedTuple):
-    """The few entities of a corpus that open otherwise than its scheme has it.
-
-    Args:
-        number: how many they are.
-        openings: of how many.
-        tag: the first of them.
-        place: its sentence and its word, both from 0.
-    """
+    """The few entities of a corpus that open otherwise than its scheme has it."""
 
     number: int
-    openings: int
-    tag: str
-    place: tuple[int, int]
+    openings: int  # of how many
+    tag: str  # of the first
+    place: tuple[int, int]  # its sentence and its word, both from 0
 
 
 def detect_scheme(sentences: Iterable[Sequence[str]]) -> tuple[Scheme, Slips | None]:
     """Tell the scheme of a corpus from its tags, in one pass over the sentences.
-
-    Args:
-        sentences: the tags of each sentence.
 
     Returns:
         The scheme; and where it is IOB1 or IOB2 and a few entities open otherwise, which ones. `to_iob2` reads these as
@@ -114,9 +104,6 @@ def refuse_malformed(tags: Iterable[str]) -> None:
     Two labels in one tag (`B-ORG|B-LOC`) are refused wherever they stand. Another spelling (`B_PER`, `PER-B`, `b-per`)
     is refused where all tags that are of no scheme have one: labels of words (POS) have many shapes.
 
-    Args:
-        tags: the tags of a corpus, repeated or not.
-
     Raises:
         TagError: names the first of them, in alphabetical order.
     """
@@ -133,30 +120,18 @@ def refuse_malformed(tags: Iterable[str]) -> None:
 
 
 def lacks_types(tags: Iterable[str]) -> bool:
-    """Tell whether a corpus has one type of entities, which its tags do not name: `O`, `B`, `I`.
-
-    Args:
-        tags: the tags of a corpus, repeated or not.
-    """
+    """Tell whether a corpus has one type of entities, which its tags do not name: `O`, `B`, `I`."""
     seen = set(tags)
     return "O" in seen and bool(seen & {"B", "I", "B-", "I-"}) and seen <= {"O", *with_type("")}
 
 
 def with_type(type_: str) -> dict[str, str]:
-    """Give the tags that stand for those without a type.
-
-    Args:
-        type_: the type of all entities.
-    """
+    """Give the tags that stand for those without a type."""
     return {f"{prefix}{dash}": f"{prefix}-{type_}" for prefix in "BIESLU" for dash in ("", "-")}
 
 
 def to_iob2(tags: Sequence[str], *, scheme: Scheme) -> list[str]:
     """Convert a sentence to IOB2; ill-formed sequences are read as conlleval does, plain tags stay.
-
-    Args:
-        tags: the tags of one sentence.
-        scheme: the scheme they are in.
 
     Raises:
         TagError: a tag is not one of the scheme.
@@ -176,9 +151,6 @@ def entities(tags: Sequence[str]) -> list[Entity]:
     An ill-formed sequence has a reading too: a change of type ends an entity, and an inside tag with no
     entity before it opens one.
 
-    Args:
-        tags: the tags of one sentence.
-
     Raises:
         TagError: a tag is neither O nor a prefix with a type.
 
@@ -192,9 +164,6 @@ def label_list(tags: Iterable[str]) -> list[str]:
     """Order the labels of a corpus, whatever the order in which they appear.
 
     IOB2 tags: O, then by type, B- before I-, both for every type. Plain tags: O if it is there, then sorted.
-
-    Args:
-        tags: IOB2 or plain tags, repeated or not.
     """
     seen = set(tags)
     if not is_entity_scheme(seen):
@@ -204,21 +173,13 @@ def label_list(tags: Iterable[str]) -> list[str]:
 
 
 def is_entity_scheme(labels: Iterable[str]) -> bool:
-    """Tell whether labels mark entities (IOB2) or each word on its own (plain).
-
-    Args:
-        labels: the labels of a corpus, IOB2 or plain.
-    """
+    """Tell whether labels mark entities (IOB2) or each word on its own (plain)."""
     prefixes = {(_split(label) or ("", label))[0] for label in labels} - {"O"}
     return bool(prefixes) and prefixes <= {"B", "I"}
 
 
 def continuation(label: str) -> str:
-    """Give the label of the next piece of a word: `I-` of the same type after `B-`, else the same label.
-
-    Args:
-        label: an IOB2 or plain label.
-    """
+    """Give the label of the next piece of a word: `I-` of the same type after `B-`, else the same label."""
     return "I" + label[1:] if label.startswith("B-") else label
 
 

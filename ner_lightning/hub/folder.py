@@ -140,15 +140,7 @@ def write_model(
     splits: list[SplitScores],
     about: About,
 ) -> None:
-    """Write the files of a model into an empty folder.
-
-    Args:
-        folder: Where to.
-        checkpoint: As Lightning saves it, with the weights that are written.
-        model: A model of the same kind; its own weights are not used.
-        tokenizer: Its tokenizer.
-        splits: The data, with what the weights scored on it.
-        about: What else the card says.
+    """Write the files of a model into an empty folder: its weights are those of the checkpoint, not those of `model`.
 
     Raises:
         InputError: The weights are not finite, or are not those that transformers looks for.

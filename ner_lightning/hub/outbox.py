@@ -42,14 +42,7 @@ class Destination:
 
 @dataclass(frozen=True)
 class About:
-    """What only its author knows of a model.
-
-    Args:
-        repo_id: Its id on the Hub.
-        language: Code of the language, such as `en`, or codes.
-        license: Identifier of the licence, such as `apache-2.0`.
-        widget_examples: Sentences to try the model on; by default invented ones, never some of the corpus.
-    """
+    """What only its author knows of a model."""
 
     repo_id: str | None = None
     language: Sequence[str] | str | None = None
@@ -59,21 +52,13 @@ class About:
 
 @dataclass(frozen=True)
 class Staged:
-    """A model in the outbox.
-
-    Args:
-        folder: Its folder in the outbox.
-        name: Number and step.
-        destination: Where it goes.
-        message: Of the commit.
-        alone: Whether it replaces all older ones, wherever they go.
-    """
+    """A model in the outbox."""
 
     folder: Path
-    name: str
+    name: str  # number and step
     destination: Destination
-    message: str
-    alone: bool = False
+    message: str  # of the commit
+    alone: bool = False  # whether it replaces all older ones, wherever they go
 
     @property
     def model(self) -> Path:

@@ -36,10 +36,6 @@ def read_folder(folder: Path, *, config: str | None, options: ReadOptions) -> di
 def named_splits(name: str, found: Iterable[str]) -> dict[str, str]:
     """Find the splits among names of any convention.
 
-    Args:
-        name: What an error calls the dataset.
-        found: The names that it has.
-
     Raises:
         InputError: None is one of a split.
     """

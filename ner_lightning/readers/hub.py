@@ -36,12 +36,6 @@ def read_hub(
 ) -> tuple[dict[str, Source], str]:
     """Load the splits of a dataset, and tell the commit that they are of.
 
-    Args:
-        name: `namespace/name`.
-        config: The configuration, where there are several.
-        revision: Branch, tag or commit; None for the main branch.
-        options: How the rows are read.
-
     Raises:
         InputError: The dataset cannot be loaded; says what to change.
     """

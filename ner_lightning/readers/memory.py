@@ -15,13 +15,7 @@ if TYPE_CHECKING:
 
 
 def read_memory(rows: "Sequence[dict[str, Any]] | Dataset", *, name: str, options: ReadOptions) -> Source:
-    """Read rows as a JSON file of such objects is read.
-
-    Args:
-        rows: Dicts with words and tags, or with text and entities, see `records.rows_of`; or a table with such
-            columns.
-        name: What an error calls them.
-        options: How they are read.
+    """Read rows as a JSON file of such objects is read, or a table with such columns, see `records.rows_of`.
 
     Raises:
         InputError: They are no such rows.

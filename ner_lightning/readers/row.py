@@ -97,25 +97,15 @@ class ReadOptions:
 
 @dataclass(frozen=True)
 class Source:
-    """Rows that can be read again and again: each iteration reads the file from its start, a few rows at a time.
+    """Rows that can be read again and again: each iteration reads the file from its start, a few rows at a time."""
 
-    Args:
-        name: What an error calls it.
-        format: How it is read.
-        options: The options.
-        declared: The label names that the source declares (`ClassLabel`), whether they occur or not.
-        rows: Reads the rows.
-        digest: Stands for the content.
-        path: The file or folder; None for a table in memory or of the Hub.
-    """
-
-    name: str
+    name: str  # in errors
     format: str
     options: ReadOptions
-    declared: list[str] | None
+    declared: list[str] | None  # label names, whether they occur or not (`ClassLabel`)
     rows: Callable[[], Iterator[Row]] = field(repr=False)
-    digest: Callable[[], str] = field(repr=False)
-    path: Path | None = None
+    digest: Callable[[], str] = field(repr=False)  # of the content
+    path: Path | None = None  # None for a table in memory or of the Hub
 
     def __iter__(self) -> Iterator[Row]:
         """Read the rows from the start."""

@@ -166,12 +166,7 @@ class RunSummary(Callback):
 
 
 def corpus_text(data: TokenClassificationDataModule, splits: Sequence[str]) -> str:
-    """Which data a run uses, in two lines: files or dataset with their sentences, labels and scheme.
-
-    Args:
-        data: The datamodule.
-        splits: Those that the run uses, where there are such.
-    """
+    """Which data a run uses, in two lines: files or dataset with their sentences, labels and scheme."""
     given = {"train": data.train_file, "validation": data.validation_file, "test": data.test_file}
     files = {split: paths if isinstance(paths, str) else " ".join(paths or []) for split, paths in given.items()}
     corpus, labels = data.corpus, data.labels
@@ -215,11 +210,7 @@ def score_table(scores: dict[str, float], stage: str) -> str:
 
 
 def description_text(description: dict[str, Any]) -> str:
-    """The corpus as `TokenClassificationDataModule.describe` tells it, as tables.
-
-    Args:
-        description: What `describe` returned.
-    """
+    """The corpus as `TokenClassificationDataModule.describe` tells it, as tables."""
     source = "\n".join(f"{name:16}{value}" for name, value in description["source"].items() if value is not None)
     splits = description["splits"]
     columns = list(next(iter(splits.values())))
@@ -243,13 +234,7 @@ def description_text(description: dict[str, Any]) -> str:
 
 
 def batch_text(batch: dict[str, Any], tokens: Sequence[str], labels: Sequence[str]) -> str:
-    """One collated batch: the shape of each tensor, and its first row position by position.
-
-    Args:
-        batch: As the loader gives it.
-        tokens: Sub-words of the first row.
-        labels: Label names in the order of their ids.
-    """
+    """One collated batch: the shape of each tensor, and its first row position by position."""
     shapes = [
         [name, " x ".join(map(str, value.shape)), str(value.dtype)]
         for name, value in batch.items()
