@@ -10,7 +10,7 @@ import json
 import re
 import shutil
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -58,7 +58,6 @@ class Staged:
     name: str  # number and step
     destination: Destination
     message: str  # of the commit
-    alone: bool = False  # whether it replaces all older ones, wherever they go
 
     @property
     def model(self) -> Path:
@@ -68,7 +67,7 @@ class Staged:
     def replaces(self, older: Staged) -> bool:
         """Whether an older model need not be sent."""
         places = [(to.repo_id, to.revision) for to in (self.destination, older.destination)]
-        return older.name < self.name and (self.alone or places[0] == places[1])
+        return older.name < self.name and places[0] == places[1]
 
 
 class Outbox:
@@ -90,15 +89,7 @@ class Outbox:
         """What `write_about` kept; empty where it did not."""
         return About(**json.loads(self._about.read_text(encoding="utf-8"))) if self._about.is_file() else About()
 
-    def stage(
-        self,
-        write: Callable[[Path], None],
-        *,
-        step: int,
-        destination: Destination,
-        message: str,
-        alone: bool = False,
-    ) -> str:
+    def stage(self, write: Callable[[Path], None], *, step: int, destination: Destination, message: str) -> str:
         """Put a model in; it replaces queued models for the same place that are not yet uploading.
 
         Args:
@@ -106,7 +97,6 @@ class Outbox:
             step: Optimizer steps that the model has seen.
             destination: Where it is to go.
             message: Message of the commit.
-            alone: Replace all older ones, wherever they go.
 
         Returns:
             The name under which the journal speaks of it.
@@ -120,14 +110,14 @@ class Outbox:
         try:
             (partial / "model").mkdir()
             write(partial / "model")
-            (partial / "push.json").write_text(_note(destination, message, alone=alone))
+            (partial / "push.json").write_text(json.dumps({**vars(destination), "message": message}))
             partial.rename(self.folder / name)
         except BaseException:
             shutil.rmtree(partial, ignore_errors=True)
             raise
         self.record("staged", name, message=message)
-        staged = Staged(self.folder / name, name, destination, message, alone)
-        for older in self.waiting():  # for other places too: without a logger, runs share their folder
+        staged = Staged(self.folder / name, name, destination, message)
+        for older in self.waiting():
             if staged.replaces(older) and not older.folder.name.endswith(_SENDING):
                 self.replace(older, by=name)
         return name
@@ -143,8 +133,8 @@ class Outbox:
                     note = json.loads((folder / "push.json").read_text(encoding="utf-8"))
                 except (OSError, ValueError):  # taken out at this very moment, or no folder of ours
                     continue
-                message, alone = note.pop("message"), note.pop("alone", False)
-                staged.append(Staged(folder, folder.name.removesuffix(_SENDING), Destination(**note), message, alone))
+                message = note.pop("message")
+                staged.append(Staged(folder, folder.name.removesuffix(_SENDING), Destination(**note), message))
         return staged
 
     @contextmanager
@@ -185,18 +175,6 @@ class Outbox:
         """Remove a model that a newer one replaces."""
         if self._remove(staged):
             self.record("replaced", staged.name, by=by)
-
-    def readdress(self, destination: Destination) -> None:
-        """Let what waits for a repository ask for a private one or not, as was asked last. For the sender alone."""
-        for staged in self.waiting():
-            ids = {staged.destination.repo_id, destination.repo_id}
-            namespaces, names = zip(*(repo_id.rpartition("/")[::2] for repo_id in ids), strict=True)
-            same = len(set(names)) == 1 and (len(ids) == 1 or "" in namespaces)
-            if same and destination.private is not None:
-                asked = replace(staged.destination, private=destination.private)
-                # a newer one may replace it at this very moment
-                with suppress(FileNotFoundError, InputError), replacing(staged.folder / "push.json") as partial:
-                    partial.write_text(_note(asked, staged.message, alone=staged.alone))
 
     def forget(self, staged: Staged) -> None:
         """Remove a model that is not to be pushed any more."""
@@ -257,7 +235,3 @@ class Outbox:
         for folder in self.folder.glob(f"*-step-*{_PARTIAL}"):
             if is_left_over(folder.name.removesuffix(_PARTIAL).partition(".")[2]):
                 shutil.rmtree(folder, ignore_errors=True)
-
-
-def _note(destination: Destination, message: str, *, alone: bool) -> str:
-    return json.dumps({**vars(destination), "message": message, "alone": alone})

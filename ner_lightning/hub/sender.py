@@ -60,10 +60,8 @@ def send(
     if check is None and stage is None:
         _refuse_other_folder(outbox)
     with outbox.sender():
-        if check is not None:
-            outbox.readdress(check)
-            if not _check(outbox, check):
-                return False
+        if check is not None and not _check(outbox, check):
+            return False
         if stage is not None:
             stage()
         tried = None

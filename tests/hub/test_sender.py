@@ -588,26 +588,6 @@ def test_the_check_passes_over_a_passing_failure(run, hub, waits, where):
     assert waits.ours == [2]
 
 
-@pytest.mark.parametrize("asked", ["ner", "user/ner"])
-@pytest.mark.parametrize("waits", ["ner", "user/ner"])
-def test_what_waits_becomes_private_with_the_check_of_a_later_run(run, hub, monkeypatch, waits, asked):
-    """Even where that check fails, and nothing newer comes: runs without a logger share their folder."""
-    run.stage(1, to=Destination(waits))
-    run.stage(2, to=Destination("other/ner"))
-    with monkeypatch.context() as patch:
-        patch.setenv("HF_TOKEN", "hf_unknown")
-        assert not run.push(check=Destination(asked, private=True))
-    last = {"ner": True, "user/ner": None}[asked]  # the id alone may be of any namespace
-    assert [staged.destination for staged in run.outbox.waiting()] == [
-        Destination(waits, private=True),
-        Destination("other/ner", private=last),
-    ]
-    run.outbox.readdress(Destination(asked))  # which does not ask to make it public
-    run.outbox.forget(run.outbox.waiting()[-1])
-    assert run.push()
-    assert hub.repo(*REPO).private
-
-
 def test_what_waits_is_sent_after_the_check(run, hub):
     run.stage(1)
     assert run.push(check=TO)
