@@ -6,7 +6,6 @@ push does not slow or end the run. The token is the one that the Hub client find
 
 from __future__ import annotations
 
-import hashlib
 import json
 import re
 import time
@@ -21,14 +20,13 @@ from ner_lightning.hub.outbox import Destination, Outbox, Staged
 if TYPE_CHECKING:
     from httpx2 import Client, Request, Response
     from huggingface_hub import HfApi
-    from huggingface_hub.hf_api import RepoFile
 
 T = TypeVar("T")
 
 _CONNECT, _READ = 10, 60  # seconds
 _ATTEMPTS = 5
 _LONGEST_WAIT = 60  # seconds between two attempts, whatever the Hub asks for
-_PASSING = {408, 429, 500, 502, 503, 504}  # answers that are worth another attempt
+_PASSING = {408, 412, 429, 500, 502, 503, 504}  # answers that are worth another attempt
 # left over from another model, these would be loaded with this one
 _STALE = re.compile(r"(model[^/]*\.safetensors|pytorch_model[^/]*\.bin)(\.index\.json)?")
 
@@ -41,8 +39,9 @@ def send(
 ) -> bool:
     """Send the newest model that waits in the outbox of a run, and those that are staged meanwhile.
 
-    Passing failures (no connection, time-outs, 408, 429, 5xx) are tried again with growing pauses. A push that did
-    arrive, whatever the answer was, makes no second commit. What cannot be pushed stays for the next call.
+    Passing failures (no connection, time-outs, a branch that has just been changed, 408, 429, 5xx) are tried again with
+    growing pauses. A push that did arrive, whatever the answer was, makes no second commit. What cannot be pushed stays
+    for the next call.
 
     Args:
         run_dir: Folder of the run.
@@ -225,12 +224,11 @@ def _upload(api: HfApi, staged: Staged) -> tuple[str, str]:
             ],
             commit_message=staged.message,
             revision=revision,
-            parent_commit=head,  # a request that arrives late or twice makes one commit
+            # a request that arrives late or twice makes one commit; where the answer to one that arrived is lost, the
+            # next attempt has nothing to change, and the client makes none
+            parent_commit=head,
         )
-    except Exception as error:
-        commit = _arrived(api, repo_id, revision, files)
-        if commit is not None:
-            return commit, f"{api.endpoint}/{repo_id}/commit/{commit}"
+    except RuntimeError as error:
         if type(error) is RuntimeError and isinstance(error.__cause__, Exception):
             raise error.__cause__ from None  # the client wraps LFS upload errors in RuntimeError
         raise
@@ -266,27 +264,6 @@ def _head(api: HfApi, destination: Destination) -> tuple[str, str]:
 
 def _with_namespace(api: HfApi, repo_id: str) -> str:
     return repo_id if "/" in repo_id else f"{api.whoami()['name']}/{repo_id}"
-
-
-def _arrived(api: HfApi, repo_id: str, revision: str | None, files: dict[str, Path]) -> str | None:
-    """The commit at the head of the branch, if these files are in it."""
-    from huggingface_hub.hf_api import RepoFile
-
-    try:
-        head = str(api.model_info(repo_id, revision=revision).sha)
-        entries = api.list_repo_tree(repo_id, revision=head, recursive=True)
-        remote = {entry.path: entry for entry in entries if isinstance(entry, RepoFile)}
-    except Exception:  # the first failure says more
-        return None
-    return head if all(name in remote and _same(path, remote[name]) for name, path in files.items()) else None
-
-
-def _same(path: Path, remote: RepoFile) -> bool:
-    with path.open("rb") as file:
-        if remote.lfs is not None:
-            return hashlib.file_digest(file, "sha256").hexdigest() == remote.lfs.sha256
-        data = file.read()
-    return hashlib.sha1(b"blob %d\0" % len(data) + data).hexdigest() == remote.blob_id  # as git names it
 
 
 def _limit_waiting() -> None:
@@ -363,7 +340,6 @@ def _reason(error: Exception) -> str:
         401: "no valid token: `hf auth login`, or HF_TOKEN",
         403: "the token has no right to write there",
         404: "no such repository, or no right to see it",
-        412: "somebody else has changed the branch at the same moment",
     }
     told = (error.server_message or error.response.reason_phrase) if isinstance(error, HfHubHTTPError) else str(error)
     text = shorten(told, 300, placeholder=" ...") or type(error).__name__
