@@ -6,6 +6,7 @@ import hashlib
 import os
 import platform
 import re
+import shutil
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -98,11 +99,16 @@ def remove_left_behind(partials: Iterable[Path]) -> None:
     """Remove what processes of this host were writing when they were killed.
 
     Args:
-        partials: Files that `replacing` may have made; those of living processes and of other hosts stay.
+        partials: Files or folders with a `process_mark` before their suffix; those of living processes and of other
+            hosts stay.
     """
     for partial in partials:
         before, _, pid = partial.name.removesuffix(".partial").rpartition("-")
-        if before.endswith(f".{platform.node()}") and is_left_over(f"{platform.node()}-{pid}"):
+        if not (before.endswith(f".{platform.node()}") and is_left_over(f"{platform.node()}-{pid}")):
+            continue
+        if partial.is_dir():
+            shutil.rmtree(partial, ignore_errors=True)
+        else:
             partial.unlink(missing_ok=True)
 
 

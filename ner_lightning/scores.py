@@ -71,11 +71,7 @@ def read_splits(ckpt_path: Path, checkpoint: dict[str, Any]) -> list[SplitScores
 
 
 def known_splits(checkpoint: dict[str, Any]) -> list[SplitScores]:
-    """The data that a checkpoint was trained and validated on, with the scores of its very weights.
-
-    Args:
-        checkpoint: What is in it; saved between two validations it has no scores.
-    """
+    """The data that a checkpoint was trained and validated on, with the scores of its very weights, if it has any."""
     data = checkpoint.get("datamodule_hyper_parameters", {})
     commit = data_state(checkpoint).get("dataset_commit")
     if not data:  # trained with a datamodule of another kind

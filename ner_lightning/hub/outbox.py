@@ -19,7 +19,7 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from ner_lightning.errors import InputError
-from ner_lightning.files import is_left_over, process_mark, replacing
+from ner_lightning.files import process_mark, remove_left_behind, replacing
 
 _SENDING = ".sending"  # suffix of the folder that is being pushed
 _PARTIAL = ".partial"  # suffix of a folder that is being written or removed
@@ -27,17 +27,11 @@ _PARTIAL = ".partial"  # suffix of a folder that is being written or removed
 
 @dataclass(frozen=True)
 class Destination:
-    """Where a model goes.
+    """Where a model goes."""
 
-    Args:
-        repo_id: Hub id; without a namespace the one of the account is taken.
-        revision: Branch, made where it is not there; by default `main`.
-        private: Whether a repository that is made is private; by default as the account says.
-    """
-
-    repo_id: str
-    revision: str | None = None
-    private: bool | None = None
+    repo_id: str  # without a namespace the one of the account is taken
+    revision: str | None = None  # branch; by default `main`
+    private: bool | None = None  # by default as the account says
 
 
 @dataclass(frozen=True)
@@ -90,21 +84,13 @@ class Outbox:
         return About(**json.loads(self._about.read_text(encoding="utf-8"))) if self._about.is_file() else About()
 
     def stage(self, write: Callable[[Path], None], *, step: int, destination: Destination, message: str) -> str:
-        """Put a model in; it replaces queued models for the same place that are not yet uploading.
+        """Put in a model that `write` writes into a folder; gives the name under which the journal speaks of it.
 
-        Args:
-            write: Writes the model into the empty folder that it is given.
-            step: Optimizer steps that the model has seen.
-            destination: Where it is to go.
-            message: Message of the commit.
-
-        Returns:
-            The name under which the journal speaks of it.
+        It replaces queued models for the same place that are not yet uploading.
         """
         self.folder.mkdir(parents=True, exist_ok=True)
         self._clear()
-        numbers = (re.match(r"\d+(?=-step-)", name) for name in self._names())
-        name = f"{1 + max((int(number[0]) for number in numbers if number), default=0):06}-step-{step}"
+        name = f"{self._number():06}-step-{step}"
         partial = self._partial(name)
         partial.mkdir()
         try:
@@ -213,10 +199,10 @@ class Outbox:
                 continue
         return records
 
-    def _names(self) -> list[str]:
-        """Names of all models, with those that are gone: a number is used once."""
-        folders = [path.name for path in self.folder.iterdir() if path.is_dir()]
-        return folders + [record["name"] for record in self.records() if record["name"]]
+    def _number(self) -> int:
+        """One that no model has had, those included that are gone."""
+        names = [path.name for path in self.folder.iterdir()] + [str(record["name"]) for record in self.records()]
+        return 1 + max(map(int, re.findall(r"^(\d+)-step-", "\n".join(names), re.MULTILINE)), default=0)
 
     def _remove(self, staged: Staged) -> bool:
         gone = self._partial(staged.name)
@@ -232,6 +218,4 @@ class Outbox:
 
     def _clear(self) -> None:
         """Remove what a process that was killed was about to write or to remove."""
-        for folder in self.folder.glob(f"*-step-*{_PARTIAL}"):
-            if is_left_over(folder.name.removesuffix(_PARTIAL).partition(".")[2]):
-                shutil.rmtree(folder, ignore_errors=True)
+        remove_left_behind(self.folder.glob(f"*-step-*{_PARTIAL}"))

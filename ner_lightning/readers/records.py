@@ -26,13 +26,8 @@ def rows_of(
 
     Words stand in a list in `tokens`, and their tags in `ner_tags`, `tags` or `labels`. Text stands in `text` or
     `source_text`, and its entities in `entities`, `spans`, `label`, `labels` or `privacy_mask`, see
-    `offsets.entities_of`. Exports of Label Studio have `data` and `annotations`.
-
-    Args:
-        records: Each with its place.
-        name: What an error calls the source.
-        options: How they are read.
-        declared: The names of the numbers in each column that declares them.
+    `offsets.entities_of`. Exports of Label Studio have `data` and `annotations`. Each record comes with its place;
+    `declared` are the names of the numbers in a column.
 
     Raises:
         InputError: There is none, or one is no such row; says where.

@@ -184,12 +184,7 @@ def corpus_text(data: TokenClassificationDataModule, splits: Sequence[str]) -> s
 
 
 def score_table(scores: dict[str, float], stage: str) -> str:
-    """Scores by type and over all, as a table.
-
-    Args:
-        scores: What was logged: `test_f1`, `test_f1_PER` and so on.
-        stage: `val` or `test`, the prefix of the names.
-    """
+    """Scores by type and over all as a table, of those that were logged under the prefix `val` or `test`."""
     prefix = f"{stage}_f1_"
     types = sorted(name.removeprefix(prefix) for name in scores if name.startswith(prefix))
 
@@ -240,13 +235,7 @@ def batch_text(batch: dict[str, Any], tokens: Sequence[str], labels: Sequence[st
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[str]], *, left: int = 1) -> str:
-    """Aligned columns with a rule below the header.
-
-    Args:
-        header: Titles of the columns.
-        rows: Cells of each row.
-        left: How many of the first columns are aligned to the left; the others are numbers.
-    """
+    """Aligned columns with a rule below the header; the `left` first to the left, numbers to the right."""
     widths = [max(map(len, column)) for column in zip(header, *rows, strict=True)]
 
     def line(cells: Sequence[str]) -> str:
