@@ -85,12 +85,11 @@ def load_corpus(
         sources[split] = [read_memory(given, name=f"{split} rows", options=options)]
     if not sources and dataset_name is not None:
         if (folder := paths_of(dataset_name)[0]).is_dir():
-            found = read_folder(folder, config=dataset_config_name, options=options)
+            sources = read_folder(folder, config=dataset_config_name, options=options)
         else:
-            found, commit = read_hub(
+            sources, commit = read_hub(
                 dataset_name, config=dataset_config_name, revision=dataset_revision, options=options
             )
-        sources = {split: [source] for split, source in found.items()}
     if not sources:
         raise InputError("no data: give --data.dataset_name, or --data.train_file and its siblings")
     if labels is None and "train" not in sources:

@@ -33,7 +33,7 @@ _SUCCESSORS: dict[str, tuple[str, str | None]] = {
 
 def read_hub(
     name: str, *, config: str | None, revision: str | None, options: ReadOptions
-) -> tuple[dict[str, Source], str]:
+) -> tuple[dict[str, list[Source]], str]:
     """Load the splits of a dataset, and tell the commit that they are of.
 
     Raises:
@@ -56,9 +56,8 @@ def read_hub(
     for split, found in named_splits(f"dataset {name}", splits).items():
         # The file names tell the configuration, which was perhaps not asked for by name.
         digest = repr([name, config, commit, found, splits[found].cache_files])
-        sources[split] = dataset_source(
-            splits[found], name=f"{name}, {found} split", digest=partial(str, digest), options=options
-        )
+        place = f"{name}, {found} split"
+        sources[split] = [dataset_source(splits[found], name=place, digest=partial(str, digest), options=options)]
     return sources, commit
 
 
