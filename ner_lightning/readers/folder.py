@@ -6,8 +6,8 @@ from pathlib import Path
 
 from ner_lightning.errors import InputError, first_line
 from ner_lightning.readers.formats import read
-from ner_lightning.readers.memory import read_memory
 from ner_lightning.readers.row import ReadOptions, Source
+from ner_lightning.readers.tables import dataset_source
 
 # What the splits are called, in the order in which the names are looked for.
 _SPLITS = {"train": ("train",), "validation": ("validation", "dev", "valid"), "test": ("test",)}
@@ -52,7 +52,7 @@ def _saved(folder: Path, options: ReadOptions) -> dict[str, list[Source]]:
         found = {alone: (folder, saved)}
     else:
         found = {split: (folder / name, saved[name]) for split, name in named_splits(str(folder), saved).items()}
-    return {split: [read_memory(rows, name=str(place), options=options)] for split, (place, rows) in found.items()}
+    return {split: [dataset_source(rows, name=str(place), options=options)] for split, (place, rows) in found.items()}
 
 
 def _files_of(folder: Path, config: str | None) -> dict[str, list[Path]]:

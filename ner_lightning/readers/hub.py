@@ -5,7 +5,6 @@ Ids that no longer load are answered with what to use instead, and a missing net
 
 import re
 from contextlib import suppress
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -52,12 +51,10 @@ def read_hub(
         splits, commit = (_cached if constants.HF_HUB_OFFLINE else _downloaded)(name, config, revision)
     except GatedRepoError as error:
         raise InputError(f"dataset {name} is gated: accept its terms on the Hub, then `hf auth login`") from error
-    sources = {}
-    for split, found in named_splits(f"dataset {name}", splits).items():
-        # The file names tell the configuration, which was perhaps not asked for by name.
-        digest = repr([name, config, commit, found, splits[found].cache_files])
-        place = f"{name}, {found} split"
-        sources[split] = [dataset_source(splits[found], name=place, digest=partial(str, digest), options=options)]
+    named = named_splits(f"dataset {name}", splits).items()
+    sources = {
+        split: [dataset_source(splits[found], name=f"{name}, {found} split", options=options)] for split, found in named
+    }
     return sources, commit
 
 

@@ -60,14 +60,15 @@ def declared_names(path: Path, *, name: str, options: ReadOptions) -> list[str] 
     return _declared(_parquet(path, name), options)
 
 
-def dataset_source(rows: "Dataset", *, name: str, digest: Callable[[], str], options: ReadOptions) -> Source:
-    """Read a table of `datasets`, of the Hub or in memory."""
+def dataset_source(rows: "Dataset", *, name: str, options: ReadOptions) -> Source:
+    """Read a table of `datasets`, whose fingerprint stands for its content."""
 
     def records() -> Iterator[_Record]:
         return (_Record(f"{name}, row {number}", number, cells) for number, cells in enumerate(rows))
 
     table = _Table(name, list(rows.column_names), _names_in(rows.features), records, False)
-    return Source(name, "dataset", options, _declared(table, options), lambda: _rows(table, options), digest)
+    declared = _declared(table, options)
+    return Source(name, "dataset", options, declared, lambda: _rows(table, options), lambda: str(rows._fingerprint))
 
 
 def _declared(table: _Table, options: ReadOptions) -> list[str] | None:
