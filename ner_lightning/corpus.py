@@ -5,9 +5,10 @@ Here rows become Arrow tables, and their tags get a scheme, labels and ids. How 
 
 import logging
 import random
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from functools import partial
 from itertools import chain, islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -142,7 +143,7 @@ class _Part:
 
 def _part(sources: list[Source]) -> _Part:
     key = content_key(*(source.key for source in sources))
-    rows = cached(key, _writer(lambda: _records(sources)))
+    rows = cached(key, partial(_write, sources))
     part = _Part(sources, rows, key, kept=None)
     if missing := rows.data.column("tags").null_count:
         kept = [index for index, tags in enumerate(rows["tags"][:]) if tags is not None]
@@ -156,6 +157,18 @@ def _part(sources: list[Source]) -> _Part:
             part.place(first),
         )
     return part
+
+
+def _write(sources: list[Source], path: Path) -> None:
+    import pyarrow
+    from datasets import Features, List, Value
+
+    strings = List(Value("string"))
+    columns = {"tokens": strings, "tags": strings, "document_id": Value("int64"), "offsets": Value("bool")}
+    schema, records = Features(columns).arrow_schema, _records(sources)
+    with pyarrow.OSFile(str(path), "wb") as file, pyarrow.ipc.new_stream(file, schema) as writer:
+        while batch := list(islice(records, 1000)):
+            writer.write_batch(pyarrow.RecordBatch.from_pylist(batch, schema=schema))
 
 
 def _records(sources: list[Source]) -> Iterator[dict[str, Any]]:
@@ -184,24 +197,6 @@ def _untagged(row: Row, source: Source) -> InputError:
         f"{row.place}: expected tags or entities, found none{by} in what was read as {source.format}; "
         "--data.label_column_name tells where they are, --data.format what the file is"
     )
-
-
-def _writer(records: Callable[[], Iterator[dict[str, Any]]]) -> Callable[[Path], None]:
-    import pyarrow
-    from datasets import Features, List, Value
-
-    strings = List(Value("string"))
-    schema = Features(
-        {"tokens": strings, "tags": strings, "document_id": Value("int64"), "offsets": Value("bool")}
-    ).arrow_schema
-
-    def write(path: Path) -> None:
-        remaining = records()
-        with pyarrow.OSFile(str(path), "wb") as file, pyarrow.ipc.new_stream(file, schema) as writer:
-            while batch := list(islice(remaining, 1000)):
-                writer.write_batch(pyarrow.RecordBatch.from_pylist(batch, schema=schema))
-
-    return write
 
 
 def _spelling(part: _Part, scheme: Scheme | None, entity_type: str | None) -> dict[str, str]:

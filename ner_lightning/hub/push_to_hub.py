@@ -135,7 +135,8 @@ class PushToHub(Callback):
         self._ends = False
         self._send(check=True)
         if self.push_at_start:
-            checkpoint = trainer._checkpoint_connector.dump_checkpoint(weights_only=False)  # none is saved yet
+            # none is saved yet: what one would hold, of which Lightning has no public method
+            checkpoint = trainer._checkpoint_connector.dump_checkpoint(weights_only=False)
             self._stage(checkpoint, "before training")
         if self.when in ("best", "every"):
             saved = partial(self._stage_saved, trainer)
