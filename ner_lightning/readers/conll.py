@@ -16,21 +16,13 @@ Kind = Literal["word", "blank", "document", "comment", "range"]
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    r"""One line of a file, from which its bytes can be made again.
+    """One line of a file, from which its bytes can be made again."""
 
-    Args:
-        number: Counted from 1.
-        text: The line as it stands in the file, without its ending.
-        ending: `"\n"`, `"\r\n"`, or `""` at the end of the file.
-        columns: The columns of a word, range or document line; empty for the others.
-        kind: What the line is; a range is a CoNLL-U multi-word range or empty node, and no word.
-    """
-
-    number: int
-    text: str
-    ending: str
-    columns: tuple[str, ...]
-    kind: Kind
+    number: int  # from 1
+    text: str  # as it stands in the file, without its ending
+    ending: str  # see `text.decode_line`
+    columns: tuple[str, ...]  # of a word, range or document line
+    kind: Kind  # a range is a CoNLL-U multi-word range or empty node, and no word
 
     def with_column(self, value: str) -> "Line":
         """Add a column at the end, with the separator that this line uses."""

@@ -17,23 +17,14 @@ _COUNTED = "offsets count characters as Python does, not bytes or UTF-16 units"
 
 
 class Entity(NamedTuple):
-    """The characters `[start, end)` of a text.
-
-    Args:
-        type: Its type.
-        start: Its first character.
-        end: Behind its last character.
-        text: What it states as its text; None where it does not.
-        place: Where it stands, for an error.
-        name: Which one it is, for an error, such as `entity 2`.
-    """
+    """The characters `[start, end)` of a text."""
 
     type: str
     start: int
     end: int
-    text: str | None
-    place: str
-    name: str
+    text: str | None  # what it states as its text
+    place: str  # for an error
+    name: str  # for an error, such as `entity 2`
 
     def __str__(self) -> str:
         """Show it in an error."""

@@ -1,4 +1,4 @@
-"""Plain text, each line a row, blank ones too; and what all readers of text share: its lines, words, what is none."""
+"""Plain text, each line a row, blank ones too; and what readers share: lines, words, and what is no text."""
 
 import re
 from collections.abc import Iterable, Iterator
