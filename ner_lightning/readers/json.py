@@ -39,7 +39,7 @@ def _lines(file: BinaryIO, name: str) -> Iterator[tuple[int, str, Any]]:
             continue
         try:
             value = json.loads(text)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise InputError(
                 f"{name}:{number}: expected a whole JSON object on each line, or an array of them, found {clip(text)}"
             ) from error
@@ -105,6 +105,10 @@ class _Window:
                     raise InputError(
                         f"{self._name}:{line}: expected a JSON array of objects, found {found} ({error.msg})"
                     ) from error
+            except RecursionError as error:
+                raise InputError(
+                    f"{self._name}:{self._number}: expected a JSON object, found one nested too deep"
+                ) from error
             else:
                 if end < len(self._text) or self._ended:
                     number, text = self._number, self._text[self._position : end]
