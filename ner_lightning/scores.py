@@ -22,22 +22,14 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class SplitScores:
-    """One split of a corpus: where it comes from (the Hub or a file), and what a model scores on it.
+    """One split of a corpus: where it comes from (the Hub or a file), and what a model scores on it."""
 
-    Args:
-        name: `train`, `validation` or `test`.
-        dataset: Hub id of the dataset.
-        config: Configuration of the Hub dataset.
-        commit: Commit of the Hub dataset that was loaded.
-        file: Name of the file, without its folder.
-        scores: As `EntityScore` gives them (`f1`, `f1_PER`, `words`), and `loss`; empty where nothing was scored.
-    """
-
-    name: str
-    dataset: str | None = None
+    name: str  # train, validation or test
+    dataset: str | None = None  # on the Hub
     config: str | None = None
     commit: str | None = None
-    file: str | None = None
+    file: str | None = None  # its name, without its folder
+    # as `EntityScore` gives them (`f1`, `f1_PER`, `words`), and `loss`; empty where nothing was scored
     scores: dict[str, float] = field(default_factory=dict)
 
 
@@ -65,31 +57,21 @@ class TestRecord(Callback):
 
 
 def read_splits(ckpt_path: Path, checkpoint: dict[str, Any]) -> list[SplitScores]:
-    """The data of a checkpoint, with what its weights scored as far as it is known.
-
-    Args:
-        ckpt_path: The checkpoint.
-        checkpoint: What is in it.
-    """
+    """The data of a checkpoint, with what its weights scored as far as it is known."""
     splits = known_splits(checkpoint)
     path = _beside(ckpt_path)
     if path.is_file():
         try:
-            of, test = _read(path)
-        except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError):  # whatever is in it
+            record = json.loads(path.read_text(encoding="utf-8"))
+            if record.pop("checkpoint") == digest(ckpt_path):  # else of weights that were there before
+                splits.append(SplitScores(**record))
+        except (ValueError, TypeError, KeyError, AttributeError):  # whatever else is in it
             log.warning("%s is damaged: the scores of the test are left out; run `test` again", path)
-        else:
-            if of == digest(ckpt_path):  # else of weights that were there before
-                splits.append(test)
     return splits
 
 
 def known_splits(checkpoint: dict[str, Any]) -> list[SplitScores]:
-    """The data that a checkpoint was trained and validated on, with the scores of its very weights.
-
-    Args:
-        checkpoint: What is in it; saved between two validations it has no scores.
-    """
+    """The data that a checkpoint was trained and validated on, with the scores of its very weights, if it has any."""
     data = checkpoint.get("datamodule_hyper_parameters", {})
     commit = data_state(checkpoint).get("dataset_commit")
     if not data:  # trained with a datamodule of another kind
@@ -113,20 +95,6 @@ def _split(name: str, values: dict[str, float], data: dict[str, Any], commit: st
         # what is not finite was not measured, and no JSON
         scores={key.removeprefix(prefix): n for key, n in values.items() if key.startswith(prefix) and isfinite(n)},
     )
-
-
-def _read(path: Path) -> tuple[str, SplitScores]:
-    """Of which checkpoint the scores of a test are, and what they are."""
-    record = json.loads(path.read_text(encoding="utf-8"))
-    of, split = record.pop("checkpoint"), SplitScores(**record)
-    texts = (split.dataset, split.config, split.commit, split.file)
-    if split.name != "test" or not all(text is None or isinstance(text, str) for text in texts):
-        raise TypeError("not of a test")
-    if (split.dataset is None) == (split.file is None):
-        raise ValueError("neither a file nor a dataset")
-    if not all(isinstance(score, int | float) and isfinite(score) for score in split.scores.values()):
-        raise ValueError("a score is no number")
-    return of, split
 
 
 def _beside(ckpt_path: Path) -> Path:

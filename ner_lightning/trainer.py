@@ -181,7 +181,7 @@ class SaveConfig(SaveConfigCallback):
         self, trainer: LightningTrainer, pl_module: LightningModule, checkpoint: dict[str, Any]
     ) -> None:
         """Record the whole configuration in the checkpoint, so that a resumed run needs no config file."""
-        checkpoint["config"] = self.parser.dump(self.config, skip_none=False)
+        checkpoint["config"] = self._below_command(self.parser.dump(self.config, skip_none=False))
 
     def setup(self, trainer: LightningTrainer, pl_module: LightningModule, stage: str) -> None:
         """Save the config, and put the command above it."""
@@ -191,8 +191,11 @@ class SaveConfig(SaveConfigCallback):
         with naming(path, kept="nothing else was written"):
             super().setup(trainer, pl_module, stage)
             if trainer.is_global_zero:
-                command = self.command.replace("\n", "\n# ")  # an argument of several lines stays a comment
-                path.write_text(f"# {command}\n{path.read_text(encoding='utf-8')}", encoding="utf-8")
+                path.write_text(self._below_command(path.read_text(encoding="utf-8")), encoding="utf-8")
+
+    def _below_command(self, config: str) -> str:
+        command = self.command.replace("\n", "\n# ")  # an argument of several lines stays a comment
+        return f"# {command}\n{config}"
 
 
 def launched_processes(*, devices: Any, num_nodes: int) -> dict[str, int]:
