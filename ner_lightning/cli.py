@@ -385,9 +385,10 @@ class TokenClassificationCLI(LightningCLI):
 
     def _check_data(self) -> None:
         """Read and tokenise the split that is used first: what is wrong with it is said before the run has a folder."""
-        batches = len(self.datamodule.loader(_SPLITS[str(self.subcommand)][0]))
-        if self.subcommand == "fit":
-            self._check_intervals(batches)
+        fits = self.subcommand == "fit"
+        loader = self.datamodule.loader(_SPLITS[str(self.subcommand)][0], shuffle=fits)
+        if fits:
+            self._check_intervals(len(loader))
 
     def _check_checkpoint(self) -> None:
         """Say before the run has a folder that the labels of the checkpoint, or of a model as it is, are others."""

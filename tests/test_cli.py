@@ -418,6 +418,7 @@ def test_the_folder_of_a_run_is_taken_where_a_checkpoint_is(run, caplog, capsys)
         (["--trainer.accumulate_grad_batches=0"], r"--trainer.accumulate_grad_batches=0: give a number from 1"),
         (["--trainer.check_val_every_n_epoch=0"], r"--trainer.check_val_every_n_epoch=0: give a number from 1"),
         (["--trainer.val_check_interval=9"], r"--trainer.val_check_interval=9: an epoch has 1 batches"),
+        (["--trainer.val_check_interval=9", "--data.batch_size=2"], r"=9: an epoch has 2 batches"),
         (["--trainer.strategy=nonsense"], r"invalid strategy name: `strategy='nonsense'`"),
         (["--trainer.logger={class_path: CometLogger}"], r"comet-ml.*pip install"),
         (["--trainer.callbacks=test_cli.Unusable"], r"No module named 'nowhere'"),
