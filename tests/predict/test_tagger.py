@@ -1,5 +1,8 @@
 """Tagger: the entities that were scored, from any model, in any batches, of any input."""
 
+import subprocess
+import sys
+
 import datasets
 import numpy as np
 import pytest
@@ -259,3 +262,16 @@ def test_what_is_no_model_is_refused(tmp_path, monkeypatch, name, message):
 def test_an_encoder_that_was_not_trained_is_refused(tiny_model):
     with pytest.raises(InputError, match="has no labels of its own: it was not trained to label words; run `fit`"):
         Tagger.load(tiny_model)
+
+
+def test_to_predict_takes_no_lightning(runs, tmp_path):
+    (tmp_path / "notes.txt").write_text("Mira left .\n")
+    code = (
+        "import sys\nfrom ner_lightning import Tagger\nfrom ner_lightning.__main__ import main\n"
+        f"Tagger.load({str(runs)!r})('Mira left .')\n"
+        f"assert main(['predict', {str(tmp_path / 'notes.txt')!r}, '--model', {str(runs)!r}]) == 0\n"
+        "packages = {name.partition('.')[0] for name in sys.modules}\n"
+        "print(packages & {'lightning', 'pytorch_lightning', 'torchmetrics', 'datasets', 'seqeval', 'tensorboard'})"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "set()"
