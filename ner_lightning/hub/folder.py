@@ -4,8 +4,7 @@
 one whose weights transformers would not find.
 """
 
-from __future__ import annotations
-
+# no postponed annotations here: jsonargparse would import the types below for the help of `export`
 import json
 import re
 import shutil
@@ -155,8 +154,8 @@ def write_model(
     folder: Path,
     checkpoint: dict[str, Any],
     *,
-    model: PreTrainedModel,
-    tokenizer: PreTrainedTokenizerFast,
+    model: "PreTrainedModel",
+    tokenizer: "PreTrainedTokenizerFast",
     splits: list[SplitScores],
     run_dir: Path,
     about: About,
@@ -202,7 +201,7 @@ def write_model(
     _write(folder / "README.md", model_card(facts))
 
 
-def tokenizer_of(options: dict[str, Any], *, trust_remote_code: bool) -> PreTrainedTokenizerFast:
+def tokenizer_of(options: dict[str, Any], *, trust_remote_code: bool) -> "PreTrainedTokenizerFast":
     """The tokenizer that a model was trained with; asks the Hub.
 
     Args:
@@ -246,7 +245,7 @@ def _refuse(folder: Path, place: Path, *, overwrite: bool) -> None:
         )
 
 
-def _refuse_not_finite(weights: dict[str, Tensor], *, buffers: set[str]) -> None:
+def _refuse_not_finite(weights: "dict[str, Tensor]", *, buffers: set[str]) -> None:
     # a mask may well hold infinity, and is a buffer
     broken = [name for name, tensor in weights.items() if name not in buffers and not tensor.isfinite().all()]
     if broken:
