@@ -248,7 +248,7 @@ def test_windows_of_a_model_that_was_trained_without_a_limit_are_as_long_as_it_t
         ("none.ckpt", r"none.ckpt: expected a checkpoint, found no such file"),
         ("empty", r"empty: no best.ckpt and no last.ckpt in this folder; give that of a run"),
         ("notes.txt", r"notes.txt: not a whole checkpoint of this program"),
-        ("a/b/c", r"a/b/c: neither a folder nor the id of a model on the Hub"),
+        ("a/b/c", r"^--model=a/b/c: neither a folder nor the id of a model on the Hub"),
     ],
 )
 def test_what_is_no_model_is_refused(tmp_path, monkeypatch, name, message):
@@ -257,6 +257,14 @@ def test_what_is_no_model_is_refused(tmp_path, monkeypatch, name, message):
     (tmp_path / "notes.txt").write_text("Mira left.\n")
     with pytest.raises(InputError, match=message):
         Tagger.load(name)
+
+
+def test_a_checkpoint_whose_model_has_gone_is_told_with_it(checkpoint, tmp_path):
+    saved = torch.load(checkpoint, weights_only=True)
+    saved["hyper_parameters"]["model_name_or_path"] = "a/b/c"
+    torch.save(saved, tmp_path / "best.ckpt")
+    with pytest.raises(InputError, match=r"best.ckpt: its model a/b/c: neither a folder nor the id of a model"):
+        Tagger.load(tmp_path / "best.ckpt")
 
 
 def test_an_encoder_that_was_not_trained_is_refused(tiny_model):
