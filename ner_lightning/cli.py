@@ -26,14 +26,7 @@ from lightning.pytorch.utilities.exceptions import SIGTERMException
 from lightning_utilities.core.rank_zero import rank_zero_info, rank_zero_only
 
 import ner_lightning
-from ner_lightning.checkpoints import (
-    BestCheckpoint,
-    LastCheckpoint,
-    WholeCheckpointIO,
-    data_state,
-    read_checkpoint,
-    run_folder,
-)
+from ner_lightning.checkpoints import data_state, read_checkpoint, run_folder
 from ner_lightning.config_files import find_configs
 from ner_lightning.corpus import paths_of
 from ner_lightning.data import TokenClassificationDataModule
@@ -46,7 +39,7 @@ from ner_lightning.options import checkpoint_to_use, complete, recorded_options,
 from ner_lightning.parser import Parser, TrainerHelp
 from ner_lightning.pretrained import load_config, trained_labels
 from ner_lightning.reports import RunSummary, ScoreTable, batch_text, corpus_text, description_text
-from ner_lightning.scores import TestRecord
+from ner_lightning.saving import BestCheckpoint, LastCheckpoint, TestRecord, WholeCheckpointIO
 from ner_lightning.trainer import (
     CheckMonitors,
     SaveConfig,

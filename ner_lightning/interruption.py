@@ -24,7 +24,7 @@ from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.strategies import DDPStrategy, SingleDeviceStrategy
 
-from ner_lightning.checkpoints import LastCheckpoint
+from ner_lightning.saving import LastCheckpoint
 
 _SIGNALS = [signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGHUP]
 _LAUNCHER = "NER_LIGHTNING_LAUNCHER"  # the process that starts others for Lightning, in their environment

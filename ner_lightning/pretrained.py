@@ -304,7 +304,7 @@ def _one_sentence(name: str, *, offline: bool = False) -> Iterator[None]:
         if "trust_remote_code=True" in str(error):
             raise InputError(
                 f"--model.model_name_or_path={name} comes with code of its own, which is not run unless you trust it: "
-                "read it, then give --model.trust_remote_code=true on the command line (export and push: "
+                "read it, then give --model.trust_remote_code=true on the command line (predict, export and push: "
                 "--trust_remote_code)"
             ) from error
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]  # paragraphs of advice follow

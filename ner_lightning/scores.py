@@ -4,18 +4,14 @@ from __future__ import annotations
 
 import json
 import logging
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from math import isfinite
 from pathlib import Path
 from typing import Any
 
-from lightning.pytorch import Callback, LightningModule, Trainer
-
 from ner_lightning.checkpoints import data_state
 from ner_lightning.corpus import paths_of
-from ner_lightning.data import TokenClassificationDataModule
-from ner_lightning.files import digest, replacing
-from ner_lightning.model import is_whole
+from ner_lightning.files import digest
 
 log = logging.getLogger(__name__)
 
@@ -33,33 +29,10 @@ class SplitScores:
     scores: dict[str, float] = field(default_factory=dict)
 
 
-class TestRecord(Callback):
-    """After `test`, write the scores beside the checkpoint (`best.test.json`), where its model card finds them."""
-
-    __test__ = False  # no test, whatever pytest may think
-
-    def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Write them, unless only a part of the split was scored."""
-        data = trainer.datamodule  # type: ignore[attr-defined]
-        if trainer.ckpt_path is None or not trainer.is_global_zero or not is_whole(trainer.limit_test_batches):
-            return
-        if not isinstance(data, TokenClassificationDataModule):
-            return
-        path = Path(trainer.ckpt_path)
-        values = {name: float(value) for name, value in trainer.callback_metrics.items()}
-        split = _split("test", values, dict(data.hparams), data.corpus.commit)
-        try:
-            with replacing(_beside(path)) as partial:
-                record = {"checkpoint": digest(path), **asdict(split)}
-                partial.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
-        except (OSError, ValueError) as error:  # a folder that cannot be written to is no reason to lose the table
-            log.warning("the scores are not kept for a model card: %s", error)
-
-
 def read_splits(ckpt_path: Path, checkpoint: dict[str, Any]) -> list[SplitScores]:
     """The data of a checkpoint, with what its weights scored as far as it is known."""
     splits = known_splits(checkpoint)
-    path = _beside(ckpt_path)
+    path = beside(ckpt_path)
     if path.is_file():
         try:
             record = json.loads(path.read_text(encoding="utf-8"))
@@ -76,13 +49,21 @@ def known_splits(checkpoint: dict[str, Any]) -> list[SplitScores]:
     commit = data_state(checkpoint).get("dataset_commit")
     if not data:  # trained with a datamodule of another kind
         return []
-    splits = [_split("train", {}, data, commit)]
+    splits = [scores_of("train", {}, data, commit)]
     if values := checkpoint.get("validation_scores"):
-        splits.append(_split("validation", values, data, commit))
+        splits.append(scores_of("validation", values, data, commit))
     return splits
 
 
-def _split(name: str, values: dict[str, float], data: dict[str, Any], commit: str | None) -> SplitScores:
+def scores_of(name: str, values: dict[str, float], data: dict[str, Any], commit: str | None) -> SplitScores:
+    """A split of a corpus and its scores.
+
+    Args:
+        name: `train`, `validation` or `test`.
+        values: What was logged, of this split and of others.
+        data: The options of the datamodule.
+        commit: The commit of the Hub dataset that was loaded; None for files.
+    """
     prefix = {"train": "train_", "validation": "val_", "test": "test_"}[name]
     # the validation split may be a share of the training data
     files = data.get(f"{name}_file") or data.get("dataset_name") or data.get("train_file") or name
@@ -97,5 +78,6 @@ def _split(name: str, values: dict[str, float], data: dict[str, Any], commit: st
     )
 
 
-def _beside(ckpt_path: Path) -> Path:
+def beside(ckpt_path: Path) -> Path:
+    """Where the scores of a test of this checkpoint stand."""
     return ckpt_path.with_suffix(".test.json")

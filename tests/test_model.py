@@ -14,11 +14,11 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from torch import nn
 from torch.utils.data import DataLoader
 
-from ner_lightning.checkpoints import LastCheckpoint
 from ner_lightning.data import TokenClassificationDataModule
 from ner_lightning.embedding import CompactEmbedding
 from ner_lightning.errors import InputError
 from ner_lightning.model import TokenClassificationModule
+from ner_lightning.saving import LastCheckpoint
 
 LABELS = ["O", "B-LOC", "I-LOC", "B-MISC", "I-MISC", "B-ORG", "I-ORG", "B-PER", "I-PER"]
 SPLITS = ("train", "validation", "test")

@@ -4,8 +4,7 @@
 one whose weights transformers would not find.
 """
 
-from __future__ import annotations
-
+# no postponed annotations here: jsonargparse would import the types below for the help of `export`
 import json
 import re
 import shutil
@@ -135,8 +134,8 @@ def write_model(
     folder: Path,
     checkpoint: dict[str, Any],
     *,
-    model: PreTrainedModel,
-    tokenizer: PreTrainedTokenizerFast,
+    model: "PreTrainedModel",
+    tokenizer: "PreTrainedTokenizerFast",
     splits: list[SplitScores],
     about: About,
 ) -> None:
@@ -174,7 +173,7 @@ def write_model(
             (folder / name).write_text(text, encoding="utf-8")
 
 
-def tokenizer_of(options: dict[str, Any], *, trust_remote_code: bool) -> PreTrainedTokenizerFast:
+def tokenizer_of(options: dict[str, Any], *, trust_remote_code: bool) -> "PreTrainedTokenizerFast":
     """The tokenizer that a model of these hyperparameters was trained with; asks the Hub."""
     name, revision = options["model_name_or_path"], options.get("model_revision")
     return load_tokenizer(name, revision=revision, trust_remote_code=trust_remote_code)
@@ -213,7 +212,7 @@ def _refuse(folder: Path, place: Path, *, overwrite: bool) -> None:
         )
 
 
-def _refuse_not_finite(weights: dict[str, Tensor], *, buffers: set[str]) -> None:
+def _refuse_not_finite(weights: "dict[str, Tensor]", *, buffers: set[str]) -> None:
     # a mask may well hold infinity, and is a buffer
     broken = [name for name, tensor in weights.items() if name not in buffers and not tensor.isfinite().all()]
     if broken:

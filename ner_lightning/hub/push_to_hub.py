@@ -25,12 +25,13 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.strategies import DDPStrategy, SingleDeviceStrategy
 from lightning_utilities.core.rank_zero import rank_zero_warn
 
-from ner_lightning.checkpoints import BestCheckpoint, read_checkpoint
+from ner_lightning.checkpoints import read_checkpoint
 from ner_lightning.errors import InputError
 from ner_lightning.hub.folder import commit_message, tokenizer_of, write_model
 from ner_lightning.hub.outbox import About, Destination, Outbox
 from ner_lightning.hub.sender import validate
 from ner_lightning.model import TokenClassificationModule
+from ner_lightning.saving import BestCheckpoint
 from ner_lightning.scores import known_splits
 
 _PROGRESS = 10  # seconds between two lines of progress at the end of a run

@@ -27,9 +27,10 @@ from transformers import AutoModelForTokenClassification, AutoTokenizer
 import ner_lightning.hub.push_to_hub as hub_module
 from ner_lightning import PushToHub, TokenClassificationDataModule, TokenClassificationModule
 from ner_lightning.__main__ import main
-from ner_lightning.checkpoints import BestCheckpoint, read_checkpoint
+from ner_lightning.checkpoints import read_checkpoint
 from ner_lightning.errors import InputError
 from ner_lightning.hub.outbox import Outbox
+from ner_lightning.saving import BestCheckpoint
 
 MODES = {"lfs": {}, "regular": {"lfs_ext": ()}, "xet": {"xet": True}}
 REPO = ("model", "user/ner")
