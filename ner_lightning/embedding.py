@@ -74,9 +74,8 @@ class CompactEmbedding(nn.Module):
     def whole(self) -> nn.Embedding:
         """The whole table as an ordinary embedding."""
         self.update()
-        whole: nn.Embedding = nn.Embedding.from_pretrained(  # type: ignore[no-untyped-call]
-            self.weight, freeze=False, padding_idx=self.padding_idx
-        )
+        whole = nn.Embedding(self.num_embeddings, self.embedding_dim, self.padding_idx, device="meta")
+        whole.weight = nn.Parameter(self.weight)
         return whole
 
     def attach(self, optimizer: torch.optim.Optimizer) -> None:

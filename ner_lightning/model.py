@@ -5,6 +5,7 @@ It takes batches as `encoding.Collator` makes them and gives (word, label) pairs
 
 import logging
 import math
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -27,6 +28,7 @@ from ner_lightning.encoding import Collator
 from ner_lightning.errors import InputError
 from ner_lightning.metrics import EntityScore
 from ner_lightning.pretrained import head_parameters, load_token_classifier
+from ner_lightning.products import OneDNNProducts
 from ner_lightning.windows import Windows
 
 if TYPE_CHECKING:
@@ -60,6 +62,8 @@ class TokenClassificationModule(LightningModule):
         compact_embedding: Train only those rows of the embedding table whose sub-words occur in the training data; the
             others decay as they would. Less time and memory, equal weights. In one process, with the optimizer of
             this class.
+        onednn: Compute linear layers in float32 by oneDNN on processors that MKL is slow on (AMD with AVX-512): about
+            twice as fast, equal to rounding.
         subword_weight: Weight in the training loss of a word's continuation sub-words (all but the first), with
             `--data.label_all_tokens`; the first, which is scored, has 1. A little is enough for
             `transformers.pipeline`, which reads all of them.
@@ -87,6 +91,7 @@ class TokenClassificationModule(LightningModule):
         freeze_embeddings: bool = False,
         freeze_layers: int = 0,
         compact_embedding: bool = True,
+        onednn: bool = True,
         subword_weight: float = 0.1,
         terminate_on_nan: bool = True,
         score_mode: Literal["default", "strict"] = "default",
@@ -111,6 +116,7 @@ class TokenClassificationModule(LightningModule):
         self.weight_decay = weight_decay
         self.warmup_ratio = warmup_ratio
         self.compact_embedding = compact_embedding
+        self.onednn = onednn
         self.subword_weight = subword_weight
         self.terminate_on_nan = terminate_on_nan
         self.model = load_token_classifier(
@@ -312,7 +318,8 @@ class TokenClassificationModule(LightningModule):
     def _run(self, batch: Batch) -> Any:
         # no token_type_ids: a window is one segment, which is what every model assumes without them
         inputs = {name: batch[name] for name in ("input_ids", "attention_mask")}
-        return run_unpadded(self.model, **inputs) if self._unpadded else self.model(**inputs)
+        with OneDNNProducts() if self.onednn else nullcontext():
+            return run_unpadded(self.model, **inputs) if self._unpadded else self.model(**inputs)
 
     def _score(self, batch: Batch, score: EntityScore, stage: str) -> None:
         word_index, predictions, logits = self._words(batch)
@@ -406,7 +413,8 @@ def _recompute_activations(model: "PreTrainedModel") -> None:
         raise InputError(f"--model.gradient_checkpointing: {type(model).__name__} cannot do it; leave it out")
     # newer releases of transformers warn of the old name, older ones do not know the new one
     enable = getattr(model, "activation_checkpointing_enable", None) or model.gradient_checkpointing_enable
-    enable({"use_reentrant": False})  # the reentrant kind loses the gradients of layers above frozen embeddings
+    # the reentrant kind loses the gradients of layers above frozen embeddings; what is computed again is by oneDNN, too
+    enable({"use_reentrant": False, "context_fn": lambda: (nullcontext(), OneDNNProducts())})
 
 
 def _freeze(encoder: "PreTrainedModel", *, embeddings: bool, layers: int) -> None:
