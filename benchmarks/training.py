@@ -1,0 +1,358 @@
+"""Training: `fit` of this package beside the `Trainer` of transformers and a plain loop, on equal work.
+
+`python -m benchmarks.training --quick` tries it; `--ours "NAME=OPTIONS"`, given several times, compares variants of
+`fit`, and with `--peers` and nothing behind it only those.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shlex
+import statistics
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from benchmarks.measuring import README, Clock, Job, Result, Seconds, fresh_process, medians, report, serve, table
+
+_PEERS = {"tutorial": "Trainer, tutorials", "best": "Trainer, best", "plain": "plain PyTorch"}
+_PACKAGED = Path(__file__).parents[1] / "ner_lightning" / "quickstart"
+_MILLISECONDS = ("step", "  data", "  forward", "  backward", "  clip", "  optimizer", "  other")
+_SECONDS = ("read", "tokenise", "epoch", "evaluation", "metric", "checkpoint", "first_step", "warm", "process")
+_NAMES = {
+    "read": "reading the corpus, s",
+    "tokenise": "tokenisation, s",
+    "epoch": "an epoch of training, s",
+    "evaluation": "evaluation of validation, s",
+    "metric": "  metric, s",
+    "checkpoint": "checkpoints of an epoch, s",
+    "first_step": "start to first step, cold, s",
+    "warm": "start to first step, warm cache, s",
+    "process": "whole process, s",
+}
+
+
+def main() -> None:
+    """Measure, print, write."""
+    options = _parser().parse_args()
+    if options.quick:
+        options.runs, options.steps, options.warm_up = 1, options.steps or 12, min(options.warm_up, 3)
+    variants = dict(each.partition("=")[::2] for each in options.ours or ["ours="])
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary)
+        job = _prepared(options, folder)
+        results: dict[str, list[Result]] = {name: [] for name in (*variants, *options.peers)}
+        large: dict[str, list[Result]] = {name: [] for name in variants}
+        for run in range(options.runs):
+            for name in results:
+                print(f"run {run + 1} of {options.runs}: {name}", flush=True)
+                own = job | {"system": "ours" if name in variants else name, "folder": str(folder / "work")}
+                own["options"] = shlex.split(variants.get(name, ""))
+                weights = str(folder / f"weights of {name}") if run == 0 and len(variants) > 1 else ""
+                results[name].append(_measured(own | {"keep_weights": weights if name in variants else ""}, folder))
+                if name in variants:
+                    _add_products(results[name], own, folder)
+                if name in variants and options.large_batch_size:
+                    size = options.large_batch_size
+                    steps = max((options.steps or 200) * options.batch_size // size, options.warm_up + 5)
+                    own |= {"batch_size": size, "steps": steps, "epochs": 1, "evaluate": False}
+                    large[name].append(fresh_process("benchmarks.training", own, folder=folder))
+                    _add_products(large[name], own, folder)
+        first, *others = variants
+        apart = {
+            name: fresh_process(
+                "benchmarks.training",
+                {
+                    "work": "compare",
+                    "one": str(folder / f"weights of {first}"),
+                    "other": str(folder / f"weights of {name}"),
+                },
+                folder=folder,
+            )
+            for name in others
+        }
+    text = "\n\n".join(_sections(options, variants, job, results, large, apart))
+    report("training", text, readme=None if options.quick and options.readme == README else options.readme)
+
+
+def work(job: Job) -> Result:
+    """What a process of its own does.
+
+    Args:
+        job: `work` says what; the rest is for it.
+    """
+    import torch
+
+    match job["work"]:
+        case "prepare":
+            return _prepare(job)
+        case "compare":
+            from benchmarks.ours import compare_weights
+
+            return compare_weights(job)
+        case "products":
+            from benchmarks.arithmetic import products
+
+            return products(job)
+    synchronize = torch.cuda.synchronize if torch.cuda.is_available() else None
+    clock = Clock(started=job["started"], warm_up=job["warm_up"], synchronize=synchronize)
+    if job["system"] == "ours":
+        from benchmarks.ours import fit
+
+        result = fit(job, clock)
+    else:
+        from benchmarks.peers import train_plainly, train_with_trainer
+
+        result = train_plainly(job, clock) if job["system"] == "plain" else train_with_trainer(job, clock)
+    result |= clock.result()
+    for name in ("evaluation", "metric", "checkpoint"):
+        if name in result:
+            result[name] = [seconds / job["epochs"] for seconds in result[name]]
+    return result
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.training", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    add = parser.add_argument
+    for split in ("train", "validation", "test"):
+        add(f"--{split}_file", type=Path, default=None if split == "test" else _PACKAGED / f"{split}.conll")
+    add("--model_name_or_path", help="A folder; by default a BERT of mini size with random weights.")
+    add("--no_dropout", action="store_true", help="For all, so that the weights of variants can be compared.")
+    add(
+        "--ours",
+        action="append",
+        metavar="NAME=OPTIONS",
+        help="A variant of `fit`; the first is compared with the others.",
+    )
+    add(
+        "--peers", nargs="*", choices=_PEERS, default=[*_PEERS], help="Measured beside ours; none, to compare variants."
+    )
+    add("--runs", type=int, default=3)
+    add("--steps", type=int, default=0, help="One epoch of as many steps, instead of whole epochs.")
+    add("--epochs", type=int, default=1)
+    add("--warm_up", type=int, default=10, help="Steps of an epoch that do not count.")
+    add("--batch_size", type=int, default=8)
+    add("--eval_batch_size", type=int, default=32, help="Of ours and of the Trainer at its best; the others have 8.")
+    add("--large_batch_size", type=int, default=0, help="Measure steps of ours with this batch size, too.")
+    add("--peak_tflops", type=float, help="Of the device, in the precision used: gives MFU.")
+    add("--quick", action="store_true", help="One run of some steps, which is not written to the README.")
+    add("--readme", type=Path, default=README)
+    return parser
+
+
+def _prepared(options: Any, folder: Path) -> Job:
+    files = {split: getattr(options, f"{split}_file") for split in ("train", "validation", "test")}
+    job: Job = {
+        "work": "prepare",
+        "folder": str(folder),
+        "files": {split: str(file.absolute()) for split, file in files.items() if file is not None},
+        "encoder": options.model_name_or_path,
+        "no_dropout": options.no_dropout,
+    }
+    return fresh_process("benchmarks.training", job, folder=folder) | {
+        "work": "train",
+        "steps": options.steps,
+        "epochs": 1 if options.steps else options.epochs,
+        "batch_size": options.batch_size,
+        "eval_batch_size": options.eval_batch_size,
+        "warm_up": options.warm_up,
+        "evaluate": True,
+        "keep_weights": "",
+        "options": [],
+    }
+
+
+def _prepare(job: Job) -> Result:
+    """Make an encoder where none is given, and the corpus in the form that peers read."""
+    import torch
+
+    from ner_lightning.data import TokenClassificationDataModule
+
+    files, folder = job["files"], Path(job["folder"])
+    data = TokenClassificationDataModule(**{f"{split}_file": file for split, file in files.items()})
+    labels = data.labels
+    written = {}
+    for split, rows in data.corpus.splits.items():
+        written[split] = str(folder / f"{split}.json")
+        with open(written[split], "w", encoding="utf-8") as file:
+            for row in rows:
+                tags = [labels[tag] for tag in row["tags"]]
+                file.write(json.dumps({"tokens": row["tokens"], "ner_tags": tags}) + "\n")
+    bf16 = torch.cpu.get_capabilities()
+    return {
+        "files": files,
+        "json": written,
+        "labels": labels,
+        "sentences": len(data.corpus.splits["train"]),
+        "encoder": _encoder(job["encoder"], folder / "encoder", no_dropout=job["no_dropout"]),
+        "bf16": bool(torch.cuda.is_available() or bf16.get("avx512_bf16") or bf16.get("amx_bf16")),
+        "device": torch.cuda.get_device_name() if torch.cuda.is_available() else "CPU",
+    }
+
+
+def _encoder(given: str | None, folder: Path, *, no_dropout: bool) -> str:
+    """A folder with configuration, tokenizer and weights."""
+    import torch
+    from transformers import AutoConfig, AutoModel, AutoTokenizer, BertConfig, BertModel
+
+    none = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0, "dropout": 0.0, "attention_dropout": 0.0}
+    if given is not None:
+        if not no_dropout:
+            return str(Path(given).absolute())
+        config = AutoConfig.from_pretrained(given)
+        for name, value in none.items():
+            if name in config.to_dict():
+                setattr(config, name, value)
+        tokenizer, model = AutoTokenizer.from_pretrained(given), AutoModel.from_pretrained(given, config=config)
+    else:
+        torch.manual_seed(0)
+        tokenizer = AutoTokenizer.from_pretrained(_PACKAGED)
+        sizes = {"hidden_size": 256, "num_hidden_layers": 4, "num_attention_heads": 4, "intermediate_size": 1024}
+        model = BertModel(BertConfig(vocab_size=len(tokenizer), **sizes, **(none if no_dropout else {})))
+    tokenizer.save_pretrained(folder)
+    model.save_pretrained(folder)
+    return str(folder)
+
+
+def _measured(job: Job, folder: Path) -> Result:
+    """A whole run with an empty cache, and the beginning of another one with what it left there."""
+    with tempfile.TemporaryDirectory(dir=folder) as own:
+        job = job | {"folder": own}
+        cache = Path(own, "cache")
+        result = fresh_process("benchmarks.training", job, folder=folder, cache=cache)
+        again = job | {
+            "folder": str(Path(own, "again")),
+            "steps": 1,
+            "epochs": 1,
+            "evaluate": False,
+            "keep_weights": "",
+        }
+        result["warm"] = fresh_process("benchmarks.training", again, folder=folder, cache=cache)["first_step"]
+    windows = job["batch_size"]
+    steps = -(-job["sentences"] // windows)
+    result["epoch"] = [seconds * steps for seconds in result["step"]]
+    return result
+
+
+def _add_products(results: list[Result], job: Job, folder: Path) -> None:
+    """Time the products of the batches of the first run; the same ones each time."""
+    by_size = sorted(results[0]["shapes"], key=lambda shape: shape[0] * shape[1])
+    shapes = by_size[:: max(1, len(by_size) // 20)]
+    sample = {"work": "products", "shapes": shapes, "precision": results[-1]["precision"]}
+    results[-1] |= fresh_process("benchmarks.training", job | sample, folder=folder)
+
+
+def _sections(
+    options: Any,
+    variants: dict[str, str],
+    job: Job,
+    results: dict[str, list[Result]],
+    large: dict[str, list[Result]],
+    apart: dict[str, Result],
+) -> list[str]:
+    systems = [_PEERS.get(name, name) for name in results]
+    length = f"{job['steps']} steps" if job["steps"] else f"{job['epochs']} epochs"
+    told = [
+        f"{job['sentences']} sentences for training, {length}, batches of {job['batch_size']}, on {job['device']}. "
+        f"Medians of {options.runs} runs, wall time / processor time. Start-up counts from the start of the process, "
+        "imports with it; checkpoints of this package are two, the best and the last.",
+        "\n".join(
+            f"- `{name}`: `fit --config conll {variant}`".rstrip("` ") + "`" for name, variant in variants.items()
+        ),
+        table(["", *systems], _rows(options, job, results)),
+        *(
+            f"**{name}**, share of the time of the others:\n\n{_ratios(name, results)}"
+            for name in variants
+            if len(results) > 1
+        ),
+    ]
+    for size, of_size in ((options.batch_size, results), (options.large_batch_size, large)):
+        if of_size[next(iter(variants))]:
+            told.append(
+                f"Batches of {size}, the step against its matrix products alone:\n\n{_arithmetic(variants, of_size)}"
+            )
+    rates = results[next(iter(variants))][0]["rates"]
+    rows = [[size, *(f"{rate[kind]:.0f}" for kind in ("fp32", "bf16"))] for size, rate in rates.items()]
+    told.append(
+        f"Products of this machine, GFLOP/s of a thread:\n\n{table(['sub-words x in x out', 'fp32', 'bf16'], rows)}"
+    )
+    first = next(iter(variants))
+    for name, found in apart.items():
+        told.append(
+            f"Weights of `{name}` after training differ from those of `{first}` by at most {found['apart']:.1e} "
+            f"({found['worst']}), {found['apart'] / max(found['change'], 1e-30):.1e} of the largest change of a weight."
+        )
+    return told
+
+
+def _rows(options: Any, job: Job, results: dict[str, list[Result]]) -> list[list[str]]:
+    def row(name: str, show: Any) -> list[str]:
+        return [name, *(show(runs) for runs in results.values())]
+
+    def median(runs: list[Result], name: str, digits: str) -> str:
+        values = [run[name] for run in runs if run[name] is not None]
+        return format(statistics.median(values), digits) if values else "-"
+
+    rows = [row("precision", lambda runs: runs[0]["precision"])]
+    for name in _MILLISECONDS:
+        title = f"{name}, ms" if name == "step" else name
+        rows.append(row(title, lambda runs, name=name: _pair(medians(runs, name), 1000, ".1f")))
+    rows += [row(_NAMES[name], lambda runs, name=name: _pair(medians(runs, name), 1, ".2f")) for name in _SECONDS]
+    rows += [
+        row("peak memory, MB", lambda runs: f"{statistics.median(run['memory'] for run in runs) / 1e6:.0f}"),
+        row("useful sub-words of padded", lambda runs: median(runs, "useful", ".3f")),
+        row("sub-words a second", lambda runs: f"{_rate(runs):,.0f}"),
+        row("validation F1", lambda runs: median(runs, "f1", ".4f")),
+    ]
+    return rows
+
+
+def _ratios(name: str, results: dict[str, list[Result]]) -> str:
+    others = {other: _PEERS.get(other, other) for other in results if other != name}
+    rows = []
+    for measure in (*_MILLISECONDS, *_SECONDS):
+        own, cells = medians(results[name], measure), []
+        for other in others:
+            theirs = medians(results[other], measure)
+            ratio = own and theirs and Seconds(*(a / b if b > 1e-9 else 0 for a, b in zip(own, theirs, strict=True)))
+            cells.append(_pair(ratio or None, 1, ".2f"))
+        rows.append([_NAMES.get(measure, measure).removesuffix(", s"), *cells])
+    memory = {other: statistics.median(run["memory"] for run in runs) for other, runs in results.items()}
+    rows.append(["peak memory", *(f"{memory[name] / memory[other]:.2f}" for other in others)])
+    return table(["", *others.values()], rows)
+
+
+def _arithmetic(variants: dict[str, str], results: dict[str, list[Result]]) -> str:
+    rows = []
+    for name in variants:
+        step, products = medians(results[name], "step"), medians(results[name], "products")
+        assert step is not None
+        assert products is not None
+        flop = results[name][0]["flop"]
+        rows.append(
+            [
+                f"{name}, {results[name][0]['precision']}",
+                _pair(step, 1000, ".1f"),
+                _pair(products, 1000, ".1f"),
+                _pair(Seconds(*(a / b for a, b in zip(step, products, strict=True))), 1, ".2f"),
+                f"{flop / 1e9:.1f}",
+                f"{flop / products.wall / 1e9:.0f}",
+                f"{flop / step.wall / 1e9:.0f}",
+            ]
+        )
+    return table(["", "step, ms", "products, ms", "ratio", "GFLOP", "GFLOP/s, products", "GFLOP/s, step"], rows)
+
+
+def _rate(runs: list[Result]) -> float:
+    return float(statistics.median(run["subwords"] / run["step"][0] for run in runs if run["step"][0]))
+
+
+def _pair(seconds: Seconds | None, factor: float, digits: str) -> str:
+    return "-" if seconds is None else " / ".join(format(factor * each, digits) for each in seconds)
+
+
+if __name__ == "__main__":
+    serve(work, main)
