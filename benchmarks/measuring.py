@@ -101,19 +101,19 @@ def fresh_process(module: str, job: Job, *, folder: Path, cache: Path | None = N
         return result | {"process": [wall, used.ru_utime + used.ru_stime]}
 
 
-def serve(work: Callable[[Job], Result], main: Callable[[], None]) -> None:
+def serve(work: Callable[[Job], Result], command: Callable[[], None] | None = None) -> None:
     """Do the job of `fresh_process` where this process is one, else run the command.
 
     Args:
         work: Does a job.
-        main: The command.
+        command: What a person runs.
     """
-    if sys.argv[1:2] != ["--job"]:
-        main()
-        return
-    job, answer = sys.argv[2:]
-    sys.argv[1:] = []  # argument parsers and Lightning look there
-    Path(answer).write_text(json.dumps(work(json.loads(job))))
+    if sys.argv[1:2] == ["--job"]:
+        job, answer = sys.argv[2:]
+        sys.argv[1:] = []  # argument parsers and Lightning look there
+        Path(answer).write_text(json.dumps(work(json.loads(job))))
+    elif command is not None:
+        command()
 
 
 class Clock:

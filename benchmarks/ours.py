@@ -10,6 +10,7 @@ import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.profilers import Profiler
 
+from benchmarks.inputs import fit_arguments
 from benchmarks.measuring import Clock, Job, Result
 from ner_lightning.cli import main
 from ner_lightning.corpus import Corpus
@@ -43,17 +44,10 @@ def fit(job: Job, clock: Clock) -> Result:
         clock: Measures it.
     """
     _run.update(clock=clock, job=job)
-    root = Path(job["folder"], "runs")
     arguments = [
-        "fit",
-        "--config=conll",
-        "--data.dataset_name=null",
-        *(f"--data.{split}_file={file}" for split, file in job["files"].items()),
-        f"--model.model_name_or_path={job['encoder']}",
-        f"--data.batch_size={job['batch_size']}",
+        *fit_arguments(job),
         f"--data.eval_batch_size={job['eval_batch_size']}",
         f"--trainer.max_epochs={job['epochs']}",
-        f"--trainer.default_root_dir={root}",
         "--trainer.callbacks+=benchmarks.ours.Watch",
         *([f"--trainer.limit_train_batches={job['steps']}"] if job["steps"] else []),
         *([] if job["evaluate"] else ["--trainer.limit_val_batches=2", "--trainer.enable_checkpointing=false"]),
@@ -62,7 +56,8 @@ def fit(job: Job, clock: Clock) -> Result:
     if main(arguments, datamodule_class=_TimedData):
         raise SystemExit("the run failed")
     if job["keep_weights"]:
-        last = torch.load(root / "version_0" / "checkpoints" / "last.ckpt", map_location="cpu", weights_only=True)
+        last_file = Path(job["folder"], "runs", "version_0", "checkpoints", "last.ckpt")
+        last = torch.load(last_file, map_location="cpu", weights_only=True)
         torch.save(last["state_dict"], job["keep_weights"] + ".last")
     return {"precision": _run["precision"], "f1": _run["f1"]}
 

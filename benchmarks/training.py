@@ -7,17 +7,16 @@
 from __future__ import annotations
 
 import argparse
-import json
 import shlex
 import statistics
 import tempfile
 from pathlib import Path
 from typing import Any
 
-from benchmarks.measuring import README, Clock, Job, Result, Seconds, fresh_process, medians, report, serve, table
+from benchmarks.inputs import options_of, prepared
+from benchmarks.measuring import Clock, Job, Result, Seconds, fresh_process, medians, report, serve, table
 
 _PEERS = {"tutorial": "Trainer, tutorials", "best": "Trainer, best", "plain": "plain PyTorch"}
-_PACKAGED = Path(__file__).parents[1] / "ner_lightning" / "quickstart"
 _MILLISECONDS = ("step", "  data", "  forward", "  backward", "  clip", "  optimizer", "  other")
 _SECONDS = ("read", "tokenise", "epoch", "evaluation", "metric", "checkpoint", "first_step", "warm", "process")
 _NAMES = {
@@ -37,11 +36,19 @@ def main() -> None:
     """Measure, print, write."""
     options = _parser().parse_args()
     if options.quick:
-        options.runs, options.steps, options.warm_up = 1, options.steps or 12, min(options.warm_up, 3)
+        options.steps, options.warm_up = options.steps or 12, min(options.warm_up, 3)
     variants = dict(each.partition("=")[::2] for each in options.ours or ["ours="])
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
-        job = _prepared(options, folder)
+        job = prepared(options, folder) | {
+            "steps": options.steps,
+            "epochs": 1 if options.steps else options.epochs,
+            "batch_size": options.batch_size,
+            "eval_batch_size": options.eval_batch_size,
+            "warm_up": options.warm_up,
+            "evaluate": True,
+            "keep_weights": "",
+        }
         results: dict[str, list[Result]] = {name: [] for name in (*variants, *options.peers)}
         large: dict[str, list[Result]] = {name: [] for name in variants}
         for run in range(options.runs):
@@ -73,28 +80,25 @@ def main() -> None:
             for name in others
         }
     text = "\n\n".join(_sections(options, variants, job, results, large, apart))
-    report("training", text, readme=None if options.quick and options.readme == README else options.readme)
+    report("training", text, readme=options.readme)
 
 
 def work(job: Job) -> Result:
     """What a process of its own does.
 
     Args:
-        job: `work` says what; the rest is for it.
+        job: `work` says what, if it is not to train; the rest is for it.
     """
     import torch
 
-    match job["work"]:
-        case "prepare":
-            return _prepare(job)
-        case "compare":
-            from benchmarks.ours import compare_weights
+    if job.get("work") == "compare":
+        from benchmarks.ours import compare_weights
 
-            return compare_weights(job)
-        case "products":
-            from benchmarks.arithmetic import products
+        return compare_weights(job)
+    if job.get("work") == "products":
+        from benchmarks.arithmetic import products
 
-            return products(job)
+        return products(job)
     synchronize = torch.cuda.synchronize if torch.cuda.is_available() else None
     clock = Clock(started=job["started"], warm_up=job["warm_up"], synchronize=synchronize)
     if job["system"] == "ours":
@@ -113,24 +117,13 @@ def work(job: Job) -> Result:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.training", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = options_of("training", __doc__)
     add = parser.add_argument
-    for split in ("train", "validation", "test"):
-        add(f"--{split}_file", type=Path, default=None if split == "test" else _PACKAGED / f"{split}.conll")
-    add("--model_name_or_path", help="A folder; by default a BERT of mini size with random weights.")
     add("--no_dropout", action="store_true", help="For all, so that the weights of variants can be compared.")
     add(
-        "--ours",
-        action="append",
-        metavar="NAME=OPTIONS",
-        help="A variant of `fit`; the first is compared with the others.",
+        "--ours", action="append", metavar="NAME=OPTIONS", help="A variant of `fit`, which each other is compared with."
     )
-    add(
-        "--peers", nargs="*", choices=_PEERS, default=[*_PEERS], help="Measured beside ours; none, to compare variants."
-    )
-    add("--runs", type=int, default=3)
+    add("--peers", nargs="*", choices=_PEERS, default=[*_PEERS], help="Measured beside ours; none to compare variants.")
     add("--steps", type=int, default=0, help="One epoch of as many steps, instead of whole epochs.")
     add("--epochs", type=int, default=1)
     add("--warm_up", type=int, default=10, help="Steps of an epoch that do not count.")
@@ -138,83 +131,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--eval_batch_size", type=int, default=32, help="Of ours and of the Trainer at its best; the others have 8.")
     add("--large_batch_size", type=int, default=0, help="Measure steps of ours with this batch size, too.")
     add("--peak_tflops", type=float, help="Of the device, in the precision used: gives MFU.")
-    add("--quick", action="store_true", help="One run of some steps, which is not written to the README.")
-    add("--readme", type=Path, default=README)
     return parser
-
-
-def _prepared(options: Any, folder: Path) -> Job:
-    files = {split: getattr(options, f"{split}_file") for split in ("train", "validation", "test")}
-    job: Job = {
-        "work": "prepare",
-        "folder": str(folder),
-        "files": {split: str(file.absolute()) for split, file in files.items() if file is not None},
-        "encoder": options.model_name_or_path,
-        "no_dropout": options.no_dropout,
-    }
-    return fresh_process("benchmarks.training", job, folder=folder) | {
-        "work": "train",
-        "steps": options.steps,
-        "epochs": 1 if options.steps else options.epochs,
-        "batch_size": options.batch_size,
-        "eval_batch_size": options.eval_batch_size,
-        "warm_up": options.warm_up,
-        "evaluate": True,
-        "keep_weights": "",
-        "options": [],
-    }
-
-
-def _prepare(job: Job) -> Result:
-    """Make an encoder where none is given, and the corpus in the form that peers read."""
-    import torch
-
-    from ner_lightning.data import TokenClassificationDataModule
-
-    files, folder = job["files"], Path(job["folder"])
-    data = TokenClassificationDataModule(**{f"{split}_file": file for split, file in files.items()})
-    labels = data.labels
-    written = {}
-    for split, rows in data.corpus.splits.items():
-        written[split] = str(folder / f"{split}.json")
-        with open(written[split], "w", encoding="utf-8") as file:
-            for row in rows:
-                tags = [labels[tag] for tag in row["tags"]]
-                file.write(json.dumps({"tokens": row["tokens"], "ner_tags": tags}) + "\n")
-    bf16 = torch.cpu.get_capabilities()
-    return {
-        "files": files,
-        "json": written,
-        "labels": labels,
-        "sentences": len(data.corpus.splits["train"]),
-        "encoder": _encoder(job["encoder"], folder / "encoder", no_dropout=job["no_dropout"]),
-        "bf16": bool(torch.cuda.is_available() or bf16.get("avx512_bf16") or bf16.get("amx_bf16")),
-        "device": torch.cuda.get_device_name() if torch.cuda.is_available() else "CPU",
-    }
-
-
-def _encoder(given: str | None, folder: Path, *, no_dropout: bool) -> str:
-    """A folder with configuration, tokenizer and weights."""
-    import torch
-    from transformers import AutoConfig, AutoModel, AutoTokenizer, BertConfig, BertModel
-
-    none = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0, "dropout": 0.0, "attention_dropout": 0.0}
-    if given is not None:
-        if not no_dropout:
-            return str(Path(given).absolute())
-        config = AutoConfig.from_pretrained(given)
-        for name, value in none.items():
-            if name in config.to_dict():
-                setattr(config, name, value)
-        tokenizer, model = AutoTokenizer.from_pretrained(given), AutoModel.from_pretrained(given, config=config)
-    else:
-        torch.manual_seed(0)
-        tokenizer = AutoTokenizer.from_pretrained(_PACKAGED)
-        sizes = {"hidden_size": 256, "num_hidden_layers": 4, "num_attention_heads": 4, "intermediate_size": 1024}
-        model = BertModel(BertConfig(vocab_size=len(tokenizer), **sizes, **(none if no_dropout else {})))
-    tokenizer.save_pretrained(folder)
-    model.save_pretrained(folder)
-    return str(folder)
 
 
 def _measured(job: Job, folder: Path) -> Result:
@@ -242,7 +159,8 @@ def _add_products(results: list[Result], job: Job, folder: Path) -> None:
     by_size = sorted(results[0]["shapes"], key=lambda shape: shape[0] * shape[1])
     shapes = by_size[:: max(1, len(by_size) // 20)]
     sample = {"work": "products", "shapes": shapes, "precision": results[-1]["precision"]}
-    results[-1] |= fresh_process("benchmarks.training", job | sample, folder=folder)
+    found = fresh_process("benchmarks.training", job | sample, folder=folder)
+    results[-1] |= {name: found[name] for name in ("products", "flop", "rates")}
 
 
 def _sections(
@@ -272,7 +190,8 @@ def _sections(
     for size, of_size in ((options.batch_size, results), (options.large_batch_size, large)):
         if of_size[next(iter(variants))]:
             told.append(
-                f"Batches of {size}, the step against its matrix products alone:\n\n{_arithmetic(variants, of_size)}"
+                f"Batches of {size}, the step against its matrix products alone:\n\n"
+                f"{_arithmetic(variants, of_size, peak=options.peak_tflops)}"
             )
     rates = results[next(iter(variants))][0]["rates"]
     rows = [[size, *(f"{rate[kind]:.0f}" for kind in ("fp32", "bf16"))] for size, rate in rates.items()]
@@ -325,25 +244,24 @@ def _ratios(name: str, results: dict[str, list[Result]]) -> str:
     return table(["", *others.values()], rows)
 
 
-def _arithmetic(variants: dict[str, str], results: dict[str, list[Result]]) -> str:
+def _arithmetic(variants: dict[str, str], results: dict[str, list[Result]], *, peak: float | None) -> str:
+    heads = ["", "step, ms", "products, ms", "ratio", "GFLOP", "GFLOP/s, products", "GFLOP/s, step"]
     rows = []
     for name in variants:
         step, products = medians(results[name], "step"), medians(results[name], "products")
         assert step is not None
         assert products is not None
         flop = results[name][0]["flop"]
-        rows.append(
-            [
-                f"{name}, {results[name][0]['precision']}",
-                _pair(step, 1000, ".1f"),
-                _pair(products, 1000, ".1f"),
-                _pair(Seconds(*(a / b for a, b in zip(step, products, strict=True))), 1, ".2f"),
-                f"{flop / 1e9:.1f}",
-                f"{flop / products.wall / 1e9:.0f}",
-                f"{flop / step.wall / 1e9:.0f}",
-            ]
-        )
-    return table(["", "step, ms", "products, ms", "ratio", "GFLOP", "GFLOP/s, products", "GFLOP/s, step"], rows)
+        cells = [
+            f"{name}, {results[name][0]['precision']}",
+            _pair(step, 1000, ".1f"),
+            _pair(products, 1000, ".1f"),
+            _pair(Seconds(*(a / b for a, b in zip(step, products, strict=True))), 1, ".2f"),
+            f"{flop / 1e9:.1f}",
+            *(_pair(Seconds(*(flop / each for each in seconds)), 1e-9, ".0f") for seconds in (products, step)),
+        ]
+        rows.append([*cells, *([f"{flop / step.wall / peak / 1e12:.3f}"] if peak else [])])
+    return table([*heads, *(["MFU"] if peak else [])], rows)
 
 
 def _rate(runs: list[Result]) -> float:
