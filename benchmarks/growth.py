@@ -17,7 +17,7 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
-from benchmarks.inputs import fit_arguments, options_of, prepared
+from benchmarks.inputs import options_of, prepared
 from benchmarks.measuring import Job, Result, fresh_process, medians, now, report, serve, since, table
 
 _WORKS = {
@@ -43,7 +43,7 @@ def main() -> None:
         folder = Path(temporary)
         few = folder / "few.conll"
         _repeat(options.train_file, 20, 1, few)
-        job = prepared(options, folder, sizes=_TINY) | {"steps": options.steps, "batch_size": 8}
+        job = prepared(options, folder, sizes=_TINY) | {"steps": options.steps}
         results: dict[tuple[str, int], list[Result]] = {}
         sizes = {}
         for factor in options.factors:
@@ -76,22 +76,26 @@ def work(job: Job) -> Result:
 def _do(job: Job, file: str) -> None:
     from ner_lightning.__main__ import main as command
 
-    runs = f"--trainer.default_root_dir={Path(job['folder'], 'runs')}"
-    model = f"--model.model_name_or_path={job['classifier']}"
+    # all of them encode alike, so that each finds what reading has left in the cache
+    data = {"labels": job["labels"], "label_all_tokens": True}
+    options = [
+        *(f"--data.{name}={value}" for name, value in data.items()),
+        f"--model.model_name_or_path={job['classifier']}",
+        f"--trainer.default_root_dir={Path(job['folder'], 'runs')}",
+    ]
     match job["work"]:
         case "read":
             from ner_lightning.data import TokenClassificationDataModule
 
-            data = TokenClassificationDataModule(train_file=file, model_name_or_path=job["classifier"])
-            data.prepare_data()
+            TokenClassificationDataModule(train_file=file, model_name_or_path=job["classifier"], **data).prepare_data()
             return
         case "inspect":
-            arguments = ["inspect", f"--data.train_file={file}", model, runs]
+            arguments = ["inspect", f"--data.train_file={file}", *options]
         case "fit":
             steps = ["--trainer.max_epochs=1", f"--trainer.limit_train_batches={job['steps']}"]
-            arguments = [*fit_arguments(job | {"encoder": job["classifier"], "files": {"train": file}}), *steps]
+            arguments = ["fit", f"--data.train_file={file}", *options, *steps]
         case "validate":
-            arguments = ["validate", f"--data.validation_file={file}", model, f"--data.labels={job['labels']}", runs]
+            arguments = ["validate", f"--data.validation_file={file}", *options]
         case _:
             arguments = ["predict", file, f"--model={job['classifier']}", f"--output={file}.found.conll"]
     if command(arguments):

@@ -124,8 +124,8 @@ def _text(options: Any, job: Job, commands: Any, results: dict[str, list[Result]
     ]
     told = (
         f"{job['sentences']} sentences for training, medians of {options.runs} runs, wall time / processor time, "
-        f"from the start of the process. Imports of fit: {', '.join(_FOR_FIT)} and the classes of model and tokenizer; of Tagger: "
-        f"{', '.join(_FOR_TAGGER)} and these classes.\n\n"
+        f"from the start of the process. Imports of fit: {', '.join(_FOR_FIT)} and the classes of model and tokenizer; "
+        f"of Tagger: {', '.join(_FOR_TAGGER)} and these classes.\n\n"
     )
     return told + table(["", "s", "times", "of", "imports lightning"], rows)
 
