@@ -10,6 +10,13 @@ from typing import Any
 from benchmarks.measuring import README, Job, Result, fresh_process, serve
 
 _PACKAGED = Path(__file__).parents[1] / "ner_lightning" / "quickstart"
+_BASE = {"hidden_size": 768, "num_hidden_layers": 12, "num_attention_heads": 12, "intermediate_size": 3072}
+# of a BERT with random weights; sub-words that the corpus does not have are rows of its table all the same
+_SIZES = {
+    "mini": {"hidden_size": 256, "num_hidden_layers": 4, "num_attention_heads": 4, "intermediate_size": 1024},
+    "bert-base": _BASE | {"vocab_size": 30_522},
+    "xlm-r-base": _BASE | {"vocab_size": 250_002},
+}
 _NO_DROPOUT = ("hidden_dropout_prob", "attention_probs_dropout_prob", "dropout", "attention_dropout")
 
 
@@ -28,7 +35,8 @@ def options_of(name: str, description: str | None) -> argparse.ArgumentParser:
     add = parser.add_argument
     add("--train_file", type=Path, default=_PACKAGED / "train.conll")
     add("--validation_file", type=Path, default=_PACKAGED / "validation.conll")
-    add("--model_name_or_path", help="A folder; by default a BERT of mini size with random weights.")
+    add("--model_name_or_path", help="A folder; by default a BERT with random weights.")
+    add("--size", choices=_SIZES, default="mini", help="Of that BERT.")
     add("--runs", type=int, help="Of which medians are taken; by default 3, or 1 with --quick.")
     add("--quick", action="store_true", help="Little work, to see that it runs; not written to the README.")
     add("--readme", type=Path, help="The file with the section to write; by default that of this folder.")
@@ -54,8 +62,7 @@ def prepared(options: Any, folder: Path, *, sizes: dict[str, int] | None = None)
         "files": {split: str(getattr(options, f"{split}_file").absolute()) for split in ("train", "validation")},
         "encoder": options.model_name_or_path,
         "no_dropout": getattr(options, "no_dropout", False),
-        "sizes": sizes
-        or {"hidden_size": 256, "num_hidden_layers": 4, "num_attention_heads": 4, "intermediate_size": 1024},
+        "sizes": sizes or _SIZES[options.size],
     }
     return fresh_process("benchmarks.inputs", job, folder=folder) | {"folder": str(folder), "options": []}
 
@@ -127,9 +134,8 @@ def _encoder(job: Job, folder: Path) -> tuple[str, Any]:
     tokenizer = AutoTokenizer.from_pretrained(given or _PACKAGED)
     if given is not None and not job["no_dropout"]:
         return str(Path(given).absolute()), tokenizer
-    config = (
-        BertConfig(vocab_size=len(tokenizer), **job["sizes"]) if given is None else AutoConfig.from_pretrained(given)
-    )
+    sizes = {"vocab_size": len(tokenizer)} | job["sizes"]
+    config = BertConfig(**sizes) if given is None else AutoConfig.from_pretrained(given)
     if job["no_dropout"]:
         config.update({name: 0.0 for name in _NO_DROPOUT if name in config.to_dict()})
     torch.manual_seed(0)
