@@ -54,18 +54,18 @@ def main() -> None:
         for run in range(options.runs):
             for name in results:
                 print(f"run {run + 1} of {options.runs}: {name}", flush=True)
-                own = job | {"system": "ours" if name in variants else name, "folder": str(folder / "work")}
+                own = job | {"system": "ours" if name in variants else name}
                 own["options"] = shlex.split(variants.get(name, ""))
-                weights = str(folder / f"weights of {name}") if run == 0 and len(variants) > 1 else ""
-                results[name].append(_measured(own | {"keep_weights": weights if name in variants else ""}, folder))
-                if name in variants:
+                if name in variants and run == 0 and len(variants) > 1:
+                    own["keep_weights"] = str(folder / f"weights of {name}")
+                with tempfile.TemporaryDirectory(dir=folder) as place:
+                    results[name].append(_measured(own, Path(place)))
+                    if name not in variants:
+                        continue
                     _add_products(results[name], own, folder)
-                if name in variants and options.large_batch_size:
-                    size = options.large_batch_size
-                    steps = max((options.steps or 200) * options.batch_size // size, options.warm_up + 5)
-                    own |= {"batch_size": size, "steps": steps, "epochs": 1, "evaluate": False}
-                    large[name].append(fresh_process("benchmarks.training", own, folder=folder))
-                    _add_products(large[name], own, folder)
+                    if options.large_batch_size:
+                        large[name].append(_measured_large(own, Path(place), options.large_batch_size))
+                        _add_products(large[name], own, folder)
         first, *others = variants
         apart = {
             name: fresh_process(
@@ -134,24 +134,24 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _measured(job: Job, folder: Path) -> Result:
+def _measured(job: Job, place: Path) -> Result:
     """A whole run with an empty cache, and the beginning of another one with what it left there."""
-    with tempfile.TemporaryDirectory(dir=folder) as own:
-        job = job | {"folder": own}
-        cache = Path(own, "cache")
-        result = fresh_process("benchmarks.training", job, folder=folder, cache=cache)
-        again = job | {
-            "folder": str(Path(own, "again")),
-            "steps": 1,
-            "epochs": 1,
-            "evaluate": False,
-            "keep_weights": "",
-        }
-        result["warm"] = fresh_process("benchmarks.training", again, folder=folder, cache=cache)["first_step"]
-    windows = job["batch_size"]
-    steps = -(-job["sentences"] // windows)
+    result = fresh_process("benchmarks.training", job | {"folder": str(place)}, folder=place, cache=place / "cache")
+    result["warm"] = _short(job | {"steps": 1}, place)["first_step"]
+    steps = -(-job["sentences"] // job["batch_size"])
     result["epoch"] = [seconds * steps for seconds in result["step"]]
     return result
+
+
+def _measured_large(job: Job, place: Path, batch_size: int) -> Result:
+    """Steps with larger batches, of as many sentences."""
+    steps = max((job["steps"] or 200) * job["batch_size"] // batch_size, job["warm_up"] + 5)
+    return _short(job | {"batch_size": batch_size, "steps": steps}, place)
+
+
+def _short(job: Job, place: Path) -> Result:
+    job = job | {"folder": str(place / "short"), "epochs": 1, "evaluate": False, "keep_weights": ""}
+    return fresh_process("benchmarks.training", job, folder=place, cache=place / "cache")
 
 
 def _add_products(results: list[Result], job: Job, folder: Path) -> None:
