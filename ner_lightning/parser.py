@@ -8,7 +8,9 @@ from __future__ import annotations
 import argparse
 import re
 from collections.abc import Sequence
-from typing import Any, NoReturn
+from functools import reduce
+from operator import or_
+from typing import Any, NoReturn, get_args
 
 from lightning.pytorch.cli import LightningArgumentParser
 
@@ -19,6 +21,17 @@ _UNKNOWN = re.compile(r"unrecognized arguments: .*?(--[\w.]+)|does not accept op
 
 class Parser(LightningArgumentParser):
     """The parser of the program, and that of each subcommand."""
+
+    def add_lightning_class_args(self, lightning_class: Any, *args: Any, **kwargs: Any) -> list[str]:
+        """Add the options of a class; where both int and float are allowed, an int stays one."""
+        # `typing` caches unions without regard to order: after another library's Optional[Union[float, int]] Lightning's
+        # Optional[Union[int, float]] is that one, and limit_test_batches=1 is read as 1.0, which means all of them
+        hints = lightning_class.__init__.__annotations__
+        for name, kinds in {name: get_args(hint) for name, hint in hints.items()}.items():
+            if {int, float} <= set(kinds):
+                hints[name] = reduce(or_, (int, *(kind for kind in kinds if kind is not int)))
+        names: list[str] = super().add_lightning_class_args(lightning_class, *args, **kwargs)
+        return names
 
     def add_method_arguments(self, *args: Any, **kwargs: Any) -> list[str]:
         """Add the arguments of a subcommand's method to the other options, in no group of their own."""

@@ -11,6 +11,7 @@ import pytest
 import torch
 import yaml
 from lightning.pytorch import Callback
+from lightning.pytorch import Trainer as LightningTrainer
 from lightning.pytorch.loggers.logger import Logger, rank_zero_experiment
 from lightning_utilities.core.rank_zero import rank_zero_only
 
@@ -87,6 +88,16 @@ def test_a_config_whose_command_had_several_lines_can_be_read_again(run):
     text = Path("runs/version_0/config.yaml").read_text()
     assert text.startswith("# python -m ner_lightning fit ")
     assert yaml.safe_load(text)["checkpoint"]["mode"] == "max"
+
+
+def test_an_int_is_no_float_where_another_library_made_the_union_first(run, monkeypatch):
+    # what Optional[Union[int, float]] is after somebody's Optional[Union[float, int]]
+    monkeypatch.setitem(LightningTrainer.__init__.__annotations__, "limit_train_batches", float | int | None)
+    out = fit(run, "--data.batch_size=1", "--trainer.limit_train_batches=1")
+    assert "step 2 " in out  # of two epochs
+    assert "limit_train_batches: 1\n" in Path("runs/version_0/config.yaml").read_text()
+    fit(run, "--data.batch_size=1", "--trainer.limit_train_batches=1.0")
+    assert "limit_train_batches: 1.0\n" in Path("runs/version_1/config.yaml").read_text()
 
 
 def test_every_checkpoint_of_a_run_loads_without_running_code(run):
