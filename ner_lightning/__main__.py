@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import signal
 import sys
 from collections.abc import Callable, Sequence
@@ -14,7 +13,7 @@ from typing import Any, NoReturn, get_origin, get_type_hints
 import docstring_parser
 from jsonargparse import ArgumentParser
 
-from ner_lightning.errors import InputError, UsageError, suggestion
+from ner_lightning.errors import InputError, UsageError, suggestion, with_suggestion
 
 _PROGRAM = "python -m ner_lightning"
 # each is a function of that name, whose signature and docstring are the command
@@ -80,10 +79,9 @@ def _run(name: str, args: list[str]) -> int:
 class _Parser(ArgumentParser):
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
         """Say which option may have been meant."""
-        if unknown := re.search(r"unrecognized arguments: (--[^\s=]+)", message):
-            known = [option for action in self._actions for option in action.option_strings]
-            message += suggestion(unknown[1], known)
-        super().error(message, ex)
+        # argparse has no public list of what is an option and no word that stands alone
+        options = [option.lstrip("-") for action in self._actions for option in action.option_strings]
+        super().error(with_suggestion(message, options), ex)
 
 
 def _parser(name: str, command: Callable[..., Any]) -> ArgumentParser:

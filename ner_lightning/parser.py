@@ -6,7 +6,6 @@ LightningCLI tells it what the options are.
 from __future__ import annotations
 
 import argparse
-import re
 from collections.abc import Sequence
 from functools import reduce
 from operator import or_
@@ -14,9 +13,7 @@ from typing import Any, NoReturn, get_args
 
 from lightning.pytorch.cli import LightningArgumentParser
 
-from ner_lightning.errors import suggestion
-
-_UNKNOWN = re.compile(r"unrecognized arguments: .*?(--[\w.]+)|does not accept option '([\w.]+)'")
+from ner_lightning.errors import with_suggestion
 
 
 class Parser(LightningArgumentParser):
@@ -24,7 +21,7 @@ class Parser(LightningArgumentParser):
 
     def add_lightning_class_args(self, lightning_class: Any, *args: Any, **kwargs: Any) -> list[str]:
         """Add the options of a class; where both int and float are allowed, an int stays one."""
-        # `typing` caches unions without regard to order: after another library's Optional[Union[float, int]] Lightning's
+        # `typing` caches unions without regard to order: after somebody's Optional[Union[float, int]], Lightning's
         # Optional[Union[int, float]] is that one, and limit_test_batches=1 is read as 1.0, which means all of them
         hints = lightning_class.__init__.__annotations__
         for name, kinds in {name: get_args(hint) for name, hint in hints.items()}.items():
@@ -63,13 +60,9 @@ class Parser(LightningArgumentParser):
             message: What is wrong.
             ex: Where it was found.
         """
-        if unknown := _UNKNOWN.search(message):
-            # as jsonargparse finds the parser of the subcommand for which a config file is read
-            parser = getattr(ex, "subcommand_parser", None) or self
-            typed, word = unknown.groups()
-            dashes = "--" if typed else ""
-            known = [f"{dashes}{name}" for name, _ in parser.get_defaults().items()]
-            message += suggestion(typed or word, known)
+        # as jsonargparse finds the parser of the subcommand for which a config file is read
+        parser = getattr(ex, "subcommand_parser", None) or self
+        message = with_suggestion(message, [name for name, _ in parser.get_defaults().items()])
         super().error(message, ex)
 
     def _help_of(self, groups: Sequence[Any], *args: Any) -> str:
