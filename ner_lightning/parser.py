@@ -6,6 +6,7 @@ LightningCLI tells it what the options are.
 from __future__ import annotations
 
 import argparse
+import re
 from collections.abc import Sequence
 from functools import reduce
 from operator import or_
@@ -14,6 +15,11 @@ from typing import Any, NoReturn, get_args
 from lightning.pytorch.cli import LightningArgumentParser
 
 from ner_lightning.errors import with_suggestion
+
+_INCOMPLETE = re.compile(
+    r"""Parser key "([\w.]+)":.*?given class_path '[\w.]*?(\w+)':\s+the following arguments are required: ([\w, ]+)""",
+    re.DOTALL,
+)
 
 
 class Parser(LightningArgumentParser):
@@ -54,12 +60,16 @@ class Parser(LightningArgumentParser):
         return self._help_of([(self.groups or {})["trainer"]])
 
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
-        """Exit with 2 after a short text, which names the option that an unknown one is like.
+        """Exit with 2 after a short text, which names the option that an unknown one is like, or that a class needs.
 
         Args:
             message: What is wrong.
             ex: Where it was found.
         """
+        if incomplete := _INCOMPLETE.search(message):  # in a dump of all that the option could have been
+            option, name, missing = incomplete.groups()
+            after = " ".join(f"--{option}.{each}=..." for each in missing.split(", "))
+            message = f"--{option}: {name} needs {missing}: give it in its init_args, or after its name as {after}"
         # as jsonargparse finds the parser of the subcommand for which a config file is read
         parser = getattr(ex, "subcommand_parser", None) or self
         message = with_suggestion(message, [name for name, _ in parser.get_defaults().items()])
