@@ -47,7 +47,8 @@ def cached(key: str, make: Callable[[Path], object]) -> "Dataset":
                 "another folder)"
             ) from error
     rows = Dataset.from_file(str(path))
-    rows._fingerprint = key  # as `datasets` does for its own files; else it depends on when the file was written
+    # as `datasets` does for its own files, without a public way; else it depends on when the file was written
+    rows._fingerprint = key
     return rows
 
 

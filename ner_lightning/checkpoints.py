@@ -148,9 +148,9 @@ class LastCheckpoint(ModelCheckpoint):
             The file.
         """
         path = self.format_checkpoint_name({})
-        if self._last_global_step_saved != trainer.global_step:
+        if self._last_global_step_saved != trainer.global_step:  # kept by ModelCheckpoint, without a public name
             self.best_model_path = path  # a part of the state
-            # Trainer.save_checkpoint without its barrier
+            # Trainer.save_checkpoint without its barrier, for which there is no public way to the state
             checkpoint = trainer._checkpoint_connector.dump_checkpoint(weights_only=self.save_weights_only)
             trainer.strategy.save_checkpoint(checkpoint, path)
             self._last_global_step_saved = trainer.global_step

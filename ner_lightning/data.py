@@ -399,7 +399,7 @@ class TokenClassificationDataModule(LightningDataModule):
                 first_sentence=indices[0],
             )
 
-        key = content_key(rows._fingerprint, encoder.fingerprint())
+        key = content_key(rows._fingerprint, encoder.fingerprint())  # for which `datasets` has no public name
 
         def write(path: Path) -> None:
             # in a file a bar is a heap of control characters

@@ -29,7 +29,7 @@ def read_memory(rows: "Sequence[dict[str, Any]] | Dataset", *, name: str, option
     from datasets import Dataset
 
     if isinstance(rows, Dataset):
-        # its fingerprint stands for the content, as in `datasets`
+        # its fingerprint stands for the content, as in `datasets`, which has no public name for it
         return dataset_source(rows, name=name, digest=lambda: str(rows._fingerprint), options=options)
     if not isinstance(rows, Sequence) or isinstance(rows, str):
         raise InputError(f"{name}: expected a list of dicts or a datasets.Dataset, found {clip(rows)}")
