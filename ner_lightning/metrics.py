@@ -36,7 +36,7 @@ class EntityScore(Metric):
             `strict` counts only entities that are well-formed in IOB2.
         allow_missing: Score the words that came even if some did not, for runs over a part of a split.
 
-    Example:
+    Examples:
         >>> from torch import tensor
         >>> score = EntityScore(["O", "B-LOC", "I-LOC", "B-PER", "I-PER"])
         >>> words = {"word_index": tensor([2, 0, 1]), "sentence_index": tensor([1, 0, 0]), "num_words": 3}
