@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 def cached(key: str, make: Callable[[Path], object]) -> "Dataset":
     """Open the Arrow table of a key; make it where there is none, or only a part of one.
 
-    It appears there in one step: neither a full disk nor a kill leaves a part, and processes that make the same one do
-    not meet.
+    It is moved into place in one step: a full disk or a kill leaves no part of it, and processes that make the same
+    table do not disturb each other.
 
     Args:
         key: A `content_key`; becomes the fingerprint of the table.
@@ -53,7 +53,7 @@ def cached(key: str, make: Callable[[Path], object]) -> "Dataset":
 
 
 def is_whole(path: Path) -> bool:
-    """Tell whether an Arrow file is there to its last byte; reads where its batches begin, and no rows.
+    """Tell whether an Arrow file is there to its last byte; reads no rows.
 
     Args:
         path: What `datasets` or `cached` wrote.
@@ -71,7 +71,7 @@ def is_whole(path: Path) -> bool:
 
 @contextmanager
 def no_progress_bars() -> Iterator[None]:
-    """Keep `datasets` quiet: its two bars for each split are over before they tell anything."""
+    """Hide the progress bars of `datasets`: two for each split, gone too soon to be of use."""
     from datasets import are_progress_bars_disabled, disable_progress_bars, enable_progress_bars
 
     if are_progress_bars_disabled():
@@ -85,7 +85,7 @@ def no_progress_bars() -> Iterator[None]:
 
 
 def content_key(*parts: Any) -> str:
-    """Make the key of a cache: other parts, another version or other code of this package, another key.
+    """Make the key of a table, which changes with its parts, the version and the code of this package.
 
     Args:
         parts: What JSON can hold.

@@ -32,12 +32,12 @@ class WholeCheckpointIO(TorchCheckpointIO):
         """Save a checkpoint, whole or not at all.
 
         Args:
-            checkpoint: What is in it.
+            checkpoint: Its content.
             path: The file to write or to replace; a place that is not on a disk is left to Lightning.
-            storage_options: Not for files.
+            storage_options: Not used for files.
 
         Raises:
-            InputError: The file cannot be written; says what is there still.
+            InputError: The file cannot be written; the message says what is left.
         """
         if storage_options is not None or "://" in str(path):
             super().save_checkpoint(checkpoint, path, storage_options)
@@ -115,7 +115,7 @@ class BestCheckpoint(ModelCheckpoint):
         self.best_k_models = {str(kept): state["best_model_score"]}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Nothing: `on_load_checkpoint` knows whether this run trains and where its folder is."""
+        """Do nothing: `on_load_checkpoint` knows whether this run trains and where its folder is."""
 
 
 class LastCheckpoint(ModelCheckpoint):
@@ -129,17 +129,17 @@ class LastCheckpoint(ModelCheckpoint):
         super().__init__(filename="last", monitor=None, save_top_k=1, enable_version_counter=False)
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Clear what runs that were killed were writing, in this folder and in those of the runs beside this one."""
+        """Remove unfinished files of killed runs, in this folder and in those of the runs beside this one."""
         super().setup(trainer, pl_module, stage)
         if stage == "fit" and trainer.is_global_zero and "://" not in str(self.dirpath):
             folder = Path(str(self.dirpath)).absolute()
             remove_left_behind(folder.parents[1].glob(f"*/{folder.name}/*.partial"))
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Nothing: the last state of another run is not one of this run."""
+        """Do nothing: the last state of another run is not one of this run."""
 
     def save_without_the_others(self, trainer: Trainer) -> str:
-        """Save the state as it is, in the first process alone, which does not wait for the others.
+        """Save the current state in the first process, without waiting for the others.
 
         Args:
             trainer: Of a strategy with which the first process has the whole state.
@@ -188,10 +188,10 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
 
 
 def data_state(checkpoint: dict[str, Any]) -> dict[str, Any]:
-    """What the datamodule recorded of itself, which Lightning files under the name of its class.
+    """The state that the datamodule saved, which Lightning keeps under the name of its class.
 
     Args:
-        checkpoint: What is in it.
+        checkpoint: Its content.
 
     Returns:
         Its state, whatever the class is called; empty where there is none.
@@ -204,7 +204,7 @@ def classifier_weights(checkpoint: dict[str, Any]) -> dict[str, torch.Tensor]:
     """The weights of the classifier alone, under the names that transformers gives them.
 
     Args:
-        checkpoint: What is in it: the state of the whole module.
+        checkpoint: Its content, with the weights of the whole module.
     """
     state = checkpoint["state_dict"].items()
     return {name.removeprefix("model."): weights for name, weights in state if name.startswith("model.")}
@@ -223,7 +223,7 @@ def find_checkpoint(
         model_name_or_path: Look only at runs that started from this model, where the newest is asked for.
 
     Returns:
-        Its path, of a file that may not be there; None where there is no run.
+        Its path, which may not exist; None where there is no run.
 
     Raises:
         InputError: The folder has no checkpoint.
@@ -245,8 +245,8 @@ def find_checkpoint(
 def newest_checkpoint(root: str | Path, *, kind: str = "best", model_name_or_path: str | None = None) -> Path | None:
     """Find the checkpoint of the newest run below a folder.
 
-    What cannot be read is passed over with a warning, for another checkpoint of the same run or, where none can,
-    for the run before.
+    A checkpoint that cannot be read is skipped with a warning: the other one of the same run is taken, else one of the
+    run before.
 
     Args:
         root: The folder in which runs are kept.

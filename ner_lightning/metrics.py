@@ -1,7 +1,7 @@
-"""The score of a split, every word of it counted once, whatever batch, window or process it came from.
+"""The score of a split: every word counts once, whatever batch, window or process it came from.
 
 Holds `EntityScore`, a torchmetrics Metric that puts each word's prediction in its place and lets seqeval
-score whole sentences. It refuses to know batches, sub-words and tokenizers: it is told words, by number.
+score whole sentences. It takes words by their number in the split and needs no batches, sub-words or tokenizers.
 """
 
 from collections.abc import Iterable, Sequence
@@ -24,17 +24,17 @@ _Numbers = tuple[float, float, float, float]  # in the order of _NAMES
 class EntityScore(Metric):
     """Entity precision, recall and F1 as seqeval counts them, over words collected in any order.
 
-    Every word carries its number in the split. A word that comes twice, in another batch or from another
-    process, counts once; a word that never comes is an error and not a lower score.
+    Every word carries its number in the split. A word that is given twice, in another batch or
+    by another process, counts once; a missing word is an error and not a lower score.
 
     With labels that are no entity scheme (part-of-speech tags), precision, recall and F1 are the means over
-    the labels in use (macro), and each label stands where a type stands otherwise.
+    the labels in use (macro), and numbers by label take the place of those by type.
 
     Args:
         labels: Label names in the order of their ids; entity labels in IOB2.
         mode: `default` reads ill-formed tags as conlleval does (an `I-PER` after `O` begins an entity);
             `strict` counts only entities that are well-formed in IOB2.
-        allow_missing: Score the words that came even if some did not, for runs over a part of a split.
+        allow_missing: Score the words that were given even if some are missing, for runs over a part of a split.
 
     Examples:
         >>> from torch import tensor
@@ -74,13 +74,13 @@ class EntityScore(Metric):
 
     @property
     def dtype(self) -> torch.dtype:
-        """Type of that empty vector, which must be gathered together with whole numbers from the others."""
+        """Type of that empty vector, which is gathered together with the integers of other processes."""
         return torch.int64
 
     def update(
         self, word_index: Tensor, predictions: Tensor, targets: Tensor, sentence_index: Tensor, num_words: int
     ) -> None:
-        """Take in some words: any number, in any order, some of them again.
+        """Add words: any number, in any order; one that is added again counts once.
 
         Args:
             word_index: Position of each word in its split, from 0.
@@ -98,7 +98,7 @@ class EntityScore(Metric):
         self.num_words = self.num_words.clamp(min=num_words)
 
     def compute(self) -> dict[str, float]:
-        """Score what came.
+        """Score the words that were added.
 
         Returns:
             `f1`, `precision`, `recall`, `accuracy` (of words), `support` and `words`, and for each type
