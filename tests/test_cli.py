@@ -356,6 +356,12 @@ def test_a_path_that_a_checkpoint_recorded_is_told_from_one_that_was_given(run, 
     assert "corpus: no such file here; " in error(run("test", f"--ckpt_path={path}", alone=True))
 
 
+def test_a_dataset_that_files_have_replaced_is_not_looked_for(run):
+    fit(run, "--data.dataset_name=lhoestq/conll2003")  # as of a config, with our files beside it
+    code, _, err = run("test", alone=True)
+    assert code == 0, err
+
+
 def test_several_files_and_a_share_for_validation_are_those_of_the_checkpoint(run, conll_files, tmp_path, monkeypatch):
     shutil.copytree(conll_files, "corpus")
     files = "[corpus/train.conll, corpus/validation.conll]"
