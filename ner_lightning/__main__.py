@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gc
 import os
-import re
 import signal
 import sys
 from collections.abc import Callable, Sequence
@@ -17,7 +16,7 @@ from typing import Any, NoReturn, get_origin, get_type_hints
 import docstring_parser
 from jsonargparse import ArgumentParser
 
-from ner_lightning.errors import InputError, UsageError, suggestion
+from ner_lightning.errors import InputError, UsageError, suggestion, with_suggestion
 
 # Threads of PyTorch that wait for each other sleep: beside any other load they would keep a processor busy by waiting,
 # and two threads be several times slower than one. It is read when torch is imported, which is later.
@@ -98,10 +97,9 @@ def _run(name: str, args: list[str]) -> int:
 class _Parser(ArgumentParser):
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
         """Say which option may have been meant."""
-        if unknown := re.search(r"unrecognized arguments: (--[^\s=]+)", message):
-            known = [option for action in self._actions for option in action.option_strings]
-            message += suggestion(unknown[1], known)
-        super().error(message, ex)
+        # argparse has no public list of what is an option and no word that stands alone
+        options = [option.lstrip("-") for action in self._actions for option in action.option_strings]
+        super().error(with_suggestion(message, options), ex)
 
 
 def _parser(name: str, command: Callable[..., Any]) -> ArgumentParser:

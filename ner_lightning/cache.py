@@ -27,15 +27,16 @@ def cached(key: str, make: Callable[[Path], object]) -> "Dataset":
     from datasets import Dataset
 
     rows = Dataset.from_file(str(cached_file(key, make)))
-    rows._fingerprint = key  # as `datasets` does for its own files; else it depends on when the file was written
+    # as `datasets` does for its own files, without a public way; else it depends on when the file was written
+    rows._fingerprint = key
     return rows
 
 
 def cached_file(key: str, make: Callable[[Path], object]) -> Path:
     """Find the Arrow file of a key; make it where there is none, or only a part of one.
 
-    It appears there in one step: neither a full disk nor a kill leaves a part, and processes that make the same one do
-    not meet.
+    It is moved into place in one step: a full disk or a kill leaves no part of it, and processes that make the same
+    table do not disturb each other.
 
     Args:
         key: A `content_key`.
@@ -64,7 +65,7 @@ def cached_file(key: str, make: Callable[[Path], object]) -> Path:
 
 
 def is_whole(path: Path) -> bool:
-    """Tell whether an Arrow file is there to its last byte; reads where its batches begin, and no rows.
+    """Tell whether an Arrow file is there to its last byte; reads no rows.
 
     Args:
         path: What `datasets` or `cached` wrote.
@@ -82,7 +83,7 @@ def is_whole(path: Path) -> bool:
 
 @contextmanager
 def no_progress_bars() -> Iterator[None]:
-    """Keep `datasets` quiet: its two bars for each split are over before they tell anything."""
+    """Hide the progress bars of `datasets`: two for each split, gone too soon to be of use."""
     from datasets import are_progress_bars_disabled, disable_progress_bars, enable_progress_bars
 
     if are_progress_bars_disabled():
@@ -96,7 +97,7 @@ def no_progress_bars() -> Iterator[None]:
 
 
 def content_key(*parts: Any) -> str:
-    """Make the key of a cache: other parts, another version or other code of this package, another key.
+    """Make the key of a table, which changes with its parts, the version and the code of this package.
 
     Args:
         parts: What JSON can hold.

@@ -56,10 +56,10 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
 
 
 def data_state(checkpoint: dict[str, Any]) -> dict[str, Any]:
-    """What the datamodule recorded of itself, which Lightning files under the name of its class.
+    """The state that the datamodule saved, which Lightning keeps under the name of its class.
 
     Args:
-        checkpoint: What is in it.
+        checkpoint: Its content.
 
     Returns:
         Its state, whatever the class is called; empty where there is none.
@@ -72,7 +72,7 @@ def classifier_weights(checkpoint: dict[str, Any]) -> dict[str, Tensor]:
     """The weights of the classifier alone, under the names that transformers gives them.
 
     Args:
-        checkpoint: What is in it: the state of the whole module.
+        checkpoint: Its content, with the weights of the whole module.
     """
     state = checkpoint["state_dict"].items()
     return {name.removeprefix("model."): weights for name, weights in state if name.startswith("model.")}
@@ -91,7 +91,7 @@ def find_checkpoint(
         model_name_or_path: Look only at runs that started from this model, where the newest is asked for.
 
     Returns:
-        Its path, of a file that may not be there; None where there is no run.
+        Its path, which may not exist; None where there is no run.
 
     Raises:
         InputError: The folder has no checkpoint.
@@ -113,8 +113,8 @@ def find_checkpoint(
 def newest_checkpoint(root: str | Path, *, kind: str = "best", model_name_or_path: str | None = None) -> Path | None:
     """Find the checkpoint of the newest run below a folder.
 
-    What cannot be read is passed over with a warning, for another checkpoint of the same run or, where none can,
-    for the run before.
+    A checkpoint that cannot be read is skipped with a warning: the other one of the same run is taken, else one of the
+    run before.
 
     Args:
         root: The folder in which runs are kept.

@@ -367,8 +367,9 @@ class TokenClassificationCLI(LightningCLI):
         checkpoint = read_checkpoint(path)
         recorded = checkpoint.get("datamodule_hyper_parameters", {})
         of_the_hub = data_state(checkpoint).get("dataset_commit") is not None
-        names = ["train_file", "validation_file", "test_file", *([] if of_the_hub else ["dataset_name"])]
-        for name in names:
+        files = ["train_file", "validation_file", "test_file"]  # any of which replaces the dataset
+        unused = of_the_hub or any(data[name] for name in files)
+        for name in files if unused else ["dataset_name"]:
             value = data[name]
             missing = [str(file) for file in paths_of(value) if not file.exists()]
             if missing and value == recorded.get(name):

@@ -420,7 +420,7 @@ class TokenClassificationDataModule(LightningDataModule):
                     sentence += len(words)
                     bar.update(len(words))
 
-        key = content_key(rows._fingerprint, encoder.fingerprint())
+        key = content_key(rows._fingerprint, encoder.fingerprint())  # for which `datasets` has no public name
         windows = read_windows(cached_file(key, lambda path: write_windows(path, parts())))
         self._encoded[split] = (windows, pc.sum(pc.list_value_length(rows.data.column("tokens"))).as_py() or 0)
         return self._encoded[split]

@@ -1,8 +1,8 @@
 """Words to windows of sub-word ids and labels, and to padded batches.
 
 Every word is scored in exactly one window: a sentence longer than `max_seq_length` is cut at word borders into
-overlapping windows, and each word belongs to the one in which it is furthest from a window edge. The only file where
--100 and `word_ids()` stand.
+overlapping windows, and each word belongs to the one in which it is furthest from a window edge. The only file that
+uses -100 and `word_ids()`.
 """
 
 from __future__ import annotations

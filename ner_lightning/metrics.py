@@ -1,11 +1,12 @@
-"""The score of a split, every word of it counted once, whatever batch, window or process it came from.
+"""The score of a split: every word counts once, whatever batch, window or process it came from.
 
-Holds `EntityScore`, a torchmetrics Metric that puts each word's prediction in its place and counts the entities of
-whole sentences as seqeval does, without an object for each word. It refuses to know batches, sub-words and tokenizers:
-it is told words, by number.
+Holds `EntityScore`, a torchmetrics Metric that puts each word's prediction in its place and lets seqeval
+score whole sentences. It takes words by their number in the split and needs no batches, sub-words or tokenizers.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from functools import partial
+from itertools import pairwise
 from typing import Literal
 
 import torch
@@ -17,24 +18,25 @@ from ner_lightning.errors import InputError
 from ner_lightning.tags import is_entity_scheme
 
 _NAMES = ("precision", "recall", "f1", "support")
+_Numbers = tuple[float, float, float, float]  # in the order of _NAMES
 
 
 class EntityScore(Metric):
     """Entity precision, recall and F1 as seqeval counts them, over words collected in any order.
 
-    Every word carries its number in the split. A word that comes twice, in another batch or from another
-    process, counts once; a word that never comes is an error and not a lower score.
+    Every word carries its number in the split. A word that is given twice, in another batch or
+    by another process, counts once; a missing word is an error and not a lower score.
 
     With labels that are no entity scheme (part-of-speech tags), precision, recall and F1 are the means over
-    the labels in use (macro), and each label stands where a type stands otherwise.
+    the labels in use (macro), and numbers by label take the place of those by type.
 
     Args:
         labels: Label names in the order of their ids; entity labels in IOB2.
         mode: `default` reads ill-formed tags as conlleval does (an `I-PER` after `O` begins an entity);
             `strict` counts only entities that are well-formed in IOB2.
-        allow_missing: Score the words that came even if some did not, for runs over a part of a split.
+        allow_missing: Score the words that were given even if some are missing, for runs over a part of a split.
 
-    Example:
+    Examples:
         >>> from torch import tensor
         >>> score = EntityScore(["O", "B-LOC", "I-LOC", "B-PER", "I-PER"])
         >>> words = {"word_index": tensor([2, 0, 1]), "sentence_index": tensor([1, 0, 0]), "num_words": 3}
@@ -65,26 +67,20 @@ class EntityScore(Metric):
         self.mode = mode
         self.allow_missing = allow_missing
         self._entities = is_entity_scheme(labels)
-        types = [label[2:] if self._entities else label for label in labels]
-        self._types = sorted({type_ for type_ in types if type_})
-        # of each label id: its type, -1 for O, and whether it always begins an entity
-        self._type_of = torch.tensor([self._types.index(type_) if type_ else -1 for type_ in types])
-        self._begins = torch.tensor([label.startswith("B-") for label in labels])
-        # one flat vector per update, four numbers a word, of 32 bits as no split has two thousand million words: one
-        # collective for all of them, and of one dimension, as is the empty vector that torchmetrics puts in for a
-        # process that saw nothing
+        # one flat vector per update, four numbers a word, of 32 bits: one collective for all of them, and of one
+        # dimension, as is the empty vector that torchmetrics puts in for a process that saw nothing
         self.add_state("rows", default=[], dist_reduce_fx="cat")
         self.add_state("num_words", default=torch.tensor(0), dist_reduce_fx="max")
 
     @property
     def dtype(self) -> torch.dtype:
-        """Type of that empty vector, which must be gathered together with whole numbers from the others."""
+        """Type of that empty vector, which is gathered together with the integers of other processes."""
         return torch.int32
 
     def update(
         self, word_index: Tensor, predictions: Tensor, targets: Tensor, sentence_index: Tensor, num_words: int
     ) -> None:
-        """Take in some words: any number, in any order, some of them again.
+        """Add words: any number, in any order; one that is added again counts once.
 
         Args:
             word_index: Position of each word in its split, from 0.
@@ -102,7 +98,7 @@ class EntityScore(Metric):
         self.num_words = self.num_words.clamp(min=num_words)
 
     def compute(self) -> dict[str, float]:
-        """Score what came.
+        """Score the words that were added.
 
         Returns:
             `f1`, `precision`, `recall`, `accuracy` (of words), `support` and `words`, and for each type
@@ -119,19 +115,20 @@ class EntityScore(Metric):
                 f"first is word {first:,} of its split (from 0); for a run over a part use allow_missing"
             )
         if self._entities:
-            counts = self._entity_counts(targets, predictions, sentence_index)
-            overall = _rates(counts.sum(dim=1, keepdim=True))[0]
+            borders = (sentence_index.diff() != 0).nonzero().flatten() + 1
+            gold, predicted = (self._sentences(ids, borders.tolist()) for ids in (targets, predictions))
+            overall, by_type = _entity_scores(gold, predicted, mode=self.mode)
+            types = {label[2:] for label in self.labels if label != "O"}
         else:
-            counts = self._label_counts(targets, predictions)
-            used = counts[1:].sum(dim=0) > 0
-            overall = _rates(counts)[used].sum(dim=0) / used.sum().clamp(min=1)
-            overall[3] = len(targets)
-        scores = dict(zip(_NAMES, overall.tolist(), strict=True))
+            overall, by_type = _label_scores(targets, predictions, labels=self.labels)
+            types = set(self.labels)
+        scores = dict(zip(_NAMES, overall, strict=True))
         scores["accuracy"] = int((predictions == targets).sum()) / max(len(targets), 1)
         scores["words"] = float(len(targets))
         # a type that occurs nowhere has its zeros too, so that every epoch logs the same names
-        for name, rates in zip(self._types, _rates(counts).tolist(), strict=True):
-            scores |= {f"{key}_{name}": number for key, number in zip(_NAMES, rates, strict=True)}
+        for name in sorted(types | by_type.keys()):
+            numbers = by_type.get(name, (0.0, 0.0, 0.0, 0.0))
+            scores |= {f"{key}_{name}": number for key, number in zip(_NAMES, numbers, strict=True)}
         return scores
 
     def _rows_by_word(self) -> Tensor:
@@ -147,37 +144,48 @@ class EntityScore(Metric):
         assert torch.equal(rows[1:, 2:][again], rows[:-1, 2:][again]), "a word with two targets or sentences"
         return rows[torch.cat([torch.ones(min(len(rows), 1), dtype=torch.bool), ~again])]
 
-    def _entity_counts(self, gold: Tensor, predicted: Tensor, sentence_index: Tensor) -> Tensor:
-        """Entities that are right, predicted and there, of each type: (3, types)."""
-        opens = torch.ones(len(gold), dtype=torch.bool)  # a sentence
-        opens[1:] = sentence_index.diff() != 0
-        start, end, type_ = self._spans(gold, opens)
-        # of the gold entity that begins at a word: its end and type
-        end_at, type_at = torch.zeros(2, len(gold), dtype=torch.int64)
-        end_at[start], type_at[start] = end, type_
-        guess, guess_end, guess_type = self._spans(predicted, opens)
-        right = guess_type[(end_at[guess] == guess_end) & (type_at[guess] == guess_type)]
-        return torch.stack([torch.bincount(ids, minlength=len(self._types)) for ids in (right, guess_type, type_)])
-
-    def _spans(self, ids: Tensor, opens: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Start, end and type of each entity."""
-        types, begins = self._type_of[ids], self._begins[ids]
-        stays = ~opens & ~begins & (types >= 0)  # inside of what began before, if that is of this type
-        stays[1:] &= types[1:] == types[:-1]
-        starts = (~stays).nonzero().flatten()
-        ends = torch.cat([starts, torch.tensor([len(ids)])])[1:]
-        entity = (begins if self.mode == "strict" else types >= 0)[starts]
-        return starts[entity], ends[entity], types[starts[entity]]
-
-    def _label_counts(self, gold: Tensor, predicted: Tensor) -> Tensor:
-        """The same of each label, where a word is an entity of its own."""
-        counted = (self._type_of[ids] for ids in (gold[gold == predicted], predicted, gold))
-        return torch.stack([torch.bincount(types, minlength=len(self._types)) for types in counted])
+    def _sentences(self, ids: Tensor, borders: list[int]) -> list[list[str]]:
+        tags = [self.labels[i] for i in ids.tolist()]
+        return [tags[start:end] for start, end in pairwise([0, *borders, len(tags)])]
 
 
-def _rates(counts: Tensor) -> Tensor:
-    """Precision, recall, F1 and support of right, predicted and gold: (n, 4) of (3, n); 0 / 0 is 0."""
-    right, guesses, support = counts.double()
+def _entity_scores(
+    gold: list[list[str]], predicted: list[list[str]], *, mode: Literal["default", "strict"]
+) -> tuple[_Numbers, dict[str, _Numbers]]:
+    """Seqeval's numbers over all entities, and by type.
+
+    Its report would do in one call, but it takes twice the time and warns where nothing is an entity.
+    """
+    if mode == "strict":
+        from seqeval.metrics.v1 import precision_recall_fscore_support
+        from seqeval.scheme import IOB2, Entities
+
+        # finding the entities takes nearly all the time: once for both calls below
+        found = {"entities_true": Entities(gold, IOB2), "entities_pred": Entities(predicted, IOB2)}
+        types = set().union(*(entities.unique_tags for entities in found.values()))
+        score = partial(precision_recall_fscore_support, gold, predicted, scheme=IOB2, **found)
+    else:
+        from seqeval.metrics.sequence_labeling import get_entities, precision_recall_fscore_support
+
+        types = {type_ for tags in (gold, predicted) for type_, _, _ in get_entities(tags)}
+        score = partial(precision_recall_fscore_support, gold, predicted)
+    overall = _floats(score(average="micro", zero_division=0))
+    by_type = zip(*score(average=None, zero_division=0), strict=True)  # in alphabetical order
+    return overall, dict(zip(sorted(types), map(_floats, by_type), strict=True))
+
+
+def _label_scores(gold: Tensor, predicted: Tensor, *, labels: Sequence[str]) -> tuple[_Numbers, dict[str, _Numbers]]:
+    """Means over the labels that gold or predictions use, and the numbers by label; 0 / 0 is 0."""
+    counted = (gold[gold == predicted], predicted, gold)
+    right, guesses, support = (torch.bincount(ids, minlength=len(labels)).double() for ids in counted)
     precision, recall = right / guesses.clamp(min=1), right / support.clamp(min=1)
-    f1 = 2 * precision * recall / torch.where(right > 0, precision + recall, 1)
-    return torch.stack([precision, recall, f1, support], dim=1)
+    f1 = 2 * right / (guesses + support).clamp(min=1)
+    by_label = torch.stack([precision, recall, f1, support], dim=1)  # (labels, 4)
+    used = guesses + support > 0
+    means = (by_label[used, :3].sum(dim=0) / used.sum().clamp(min=1)).tolist()
+    return _floats((*means, len(gold))), dict(zip(labels, map(_floats, by_label.tolist()), strict=True))
+
+
+def _floats(numbers: Iterable[float]) -> _Numbers:
+    precision, recall, f1, support = (float(number) for number in numbers)
+    return precision, recall, f1, support

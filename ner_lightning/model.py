@@ -274,7 +274,7 @@ class TokenClassificationModule(LightningModule):
             self.clip_gradients(optimizer, gradient_clip_val, gradient_clip_algorithm)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Keep the scores with the very weights that were scored, and what decoded them where that is a subclass.
+        """Save the scores with the weights that were scored, and the name of a decoding of a subclass.
 
         Raises:
             InputError: A weight is not finite: such a model is not kept.
@@ -400,7 +400,7 @@ class TokenClassificationModule(LightningModule):
 
 
 def is_whole(limit: float) -> bool:
-    """Whether a limit of batches leaves out none.
+    """Whether a limit on batches leaves none out.
 
     Args:
         limit: As the Trainer has it: to Lightning 1 is one batch, and 1.0 is all of them.

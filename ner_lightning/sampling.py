@@ -1,7 +1,7 @@
 """The order of batches, a function of (seed, epoch, rank, position) and of nothing else.
 
-Holds `LengthBatchSampler`, which hands out lists of sample numbers of similar length. It refuses to know what
-a sample is: it is given lengths.
+Holds `LengthBatchSampler`, which hands out lists of sample numbers of similar length. It uses
+the lengths of samples only.
 """
 
 from collections.abc import Iterator, Sequence

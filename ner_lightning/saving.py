@@ -36,12 +36,12 @@ class WholeCheckpointIO(TorchCheckpointIO):
         """Save a checkpoint, whole or not at all.
 
         Args:
-            checkpoint: What is in it.
+            checkpoint: Its content.
             path: The file to write or to replace; a place that is not on a disk is left to Lightning.
-            storage_options: Not for files.
+            storage_options: Not used for files.
 
         Raises:
-            InputError: The file cannot be written; says what is there still.
+            InputError: The file cannot be written; the message says what is left.
         """
         if storage_options is not None or "://" in str(path):
             super().save_checkpoint(checkpoint, path, storage_options)
@@ -109,7 +109,7 @@ class BestCheckpoint(ModelCheckpoint):
         self.best_k_models = {str(kept): state["best_model_score"]}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Nothing: `on_load_checkpoint` knows whether this run trains and where its folder is."""
+        """Do nothing: `on_load_checkpoint` knows whether this run trains and where its folder is."""
 
 
 class LastCheckpoint(ModelCheckpoint):
@@ -123,17 +123,17 @@ class LastCheckpoint(ModelCheckpoint):
         super().__init__(filename="last", monitor=None, save_top_k=1, enable_version_counter=False)
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Clear what runs that were killed were writing, in this folder and in those of the runs beside this one."""
+        """Remove unfinished files of killed runs, in this folder and in those of the runs beside this one."""
         super().setup(trainer, pl_module, stage)
         if stage == "fit" and trainer.is_global_zero and "://" not in str(self.dirpath):
             folder = Path(str(self.dirpath)).absolute()
             remove_left_behind(folder.parents[1].glob(f"*/{folder.name}/*.partial"))
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Nothing: the last state of another run is not one of this run."""
+        """Do nothing: the last state of another run is not one of this run."""
 
     def save_without_the_others(self, trainer: Trainer) -> str:
-        """Save the state as it is, in the first process alone, which does not wait for the others.
+        """Save the current state in the first process, without waiting for the others.
 
         Args:
             trainer: Of a strategy with which the first process has the whole state.
@@ -142,9 +142,9 @@ class LastCheckpoint(ModelCheckpoint):
             The file.
         """
         path = self.format_checkpoint_name({})
-        if self._last_global_step_saved != trainer.global_step:
+        if self._last_global_step_saved != trainer.global_step:  # kept by ModelCheckpoint, without a public name
             self.best_model_path = path  # a part of the state
-            # Trainer.save_checkpoint without its barrier
+            # Trainer.save_checkpoint without its barrier, for which there is no public way to the state
             checkpoint = trainer._checkpoint_connector.dump_checkpoint(weights_only=self.save_weights_only)
             trainer.strategy.save_checkpoint(checkpoint, path)
             self._last_global_step_saved = trainer.global_step

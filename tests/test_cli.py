@@ -11,6 +11,7 @@ import pytest
 import torch
 import yaml
 from lightning.pytorch import Callback
+from lightning.pytorch import Trainer as LightningTrainer
 from lightning.pytorch.loggers.logger import Logger, rank_zero_experiment
 from lightning_utilities.core.rank_zero import rank_zero_only
 
@@ -87,6 +88,16 @@ def test_a_config_whose_command_had_several_lines_can_be_read_again(run):
     text = Path("runs/version_0/config.yaml").read_text()
     assert text.startswith("# python -m ner_lightning fit ")
     assert yaml.safe_load(text)["checkpoint"]["mode"] == "max"
+
+
+def test_an_int_is_no_float_where_another_library_made_the_union_first(run, monkeypatch):
+    # what Optional[Union[int, float]] is after somebody's Optional[Union[float, int]]
+    monkeypatch.setitem(LightningTrainer.__init__.__annotations__, "limit_train_batches", float | int | None)
+    out = fit(run, "--data.batch_size=1", "--trainer.limit_train_batches=1")
+    assert "step 2 " in out  # of two epochs
+    assert "limit_train_batches: 1\n" in Path("runs/version_0/config.yaml").read_text()
+    fit(run, "--data.batch_size=1", "--trainer.limit_train_batches=1.0")
+    assert "limit_train_batches: 1.0\n" in Path("runs/version_1/config.yaml").read_text()
 
 
 def test_every_checkpoint_of_a_run_loads_without_running_code(run):
@@ -343,6 +354,12 @@ def test_a_path_that_a_checkpoint_recorded_is_told_from_one_that_was_given(run, 
     fit(run, "--data.dataset_name=corpus", *(f"--data.{split}_file=null" for split in ("train", "validation", "test")))
     monkeypatch.chdir(tmp_path / "elsewhere")
     assert "corpus: no such file here; " in error(run("test", f"--ckpt_path={path}", alone=True))
+
+
+def test_a_dataset_that_files_have_replaced_is_not_looked_for(run):
+    fit(run, "--data.dataset_name=lhoestq/conll2003")  # as of a config, with our files beside it
+    code, _, err = run("test", alone=True)
+    assert code == 0, err
 
 
 def test_several_files_and_a_share_for_validation_are_those_of_the_checkpoint(run, conll_files, tmp_path, monkeypatch):

@@ -55,7 +55,7 @@ def test_words_stand_in_their_room_alone():
             "memory.py",
             "tables.py",
         },
-        r"^\s*import seqeval|from seqeval": set(),
+        r"^\s*import seqeval|from seqeval": {"metrics.py"},
     }
     for pattern, allowed in rooms.items():
         found = set()

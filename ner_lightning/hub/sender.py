@@ -109,7 +109,7 @@ def validate(repo_id: str) -> None:
         InputError: It is none, and why.
     """
     from huggingface_hub.errors import HFValidationError
-    from huggingface_hub.utils._validators import validate_repo_id
+    from huggingface_hub.utils import validate_repo_id  # type: ignore[attr-defined] # a name that it gives lazily
 
     try:
         validate_repo_id(repo_id)
@@ -269,7 +269,7 @@ def _with_namespace(api: HfApi, repo_id: str) -> str:
 def _limit_waiting() -> None:
     """Give all requests of the Hub client of this process a time limit: by default it has none."""
     from huggingface_hub import set_client_factory
-    from huggingface_hub.utils._http import default_client_factory
+    from huggingface_hub.utils._http import default_client_factory  # not public, as the client with its hooks is not
 
     def client() -> Client:
         client = default_client_factory()
@@ -287,7 +287,7 @@ def _limit(request: Request) -> None:
 
 def _refuse(response: Response) -> None:
     """Raise at once where the client would retry by itself, after pauses of any length that the Hub asks for."""
-    from huggingface_hub.utils._http import hf_raise_for_status
+    from huggingface_hub import hf_raise_for_status
 
     busy = response.status_code == 409 and b"another conflicting operation is in progress" in response.read()
     if busy or response.status_code in _PASSING:
