@@ -83,6 +83,10 @@ def _run(name: str, args: list[str]) -> int:
     ]
     options = vars(_parser(name, command).parse_args(args))
     options.pop("debug")
+    if name == "predict":
+        from ner_lightning.hardware import keep_memory
+
+        keep_memory()
     # what is half written goes with any end; Python alone would die of this signal without tidying up
     former = signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
     try:

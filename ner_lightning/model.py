@@ -5,7 +5,7 @@ It takes batches as `encoding.Collator` makes them and gives (word, label) pairs
 
 import logging
 import math
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -127,7 +127,7 @@ class TokenClassificationModule(LightningModule):
             trust_remote_code=trust_remote_code,
         )
         if gradient_checkpointing:
-            _recompute_activations(self.model)
+            _recompute_activations(self.model, onednn=onednn)
         self._unpadded = unpadded and make_unpadded(self.model)
         _freeze(self.model.base_model, embeddings=freeze_embeddings or freeze_layers > 0, layers=freeze_layers)
         self.val_score = EntityScore(labels, mode=score_mode)
@@ -318,7 +318,7 @@ class TokenClassificationModule(LightningModule):
     def _run(self, batch: Batch) -> Any:
         # no token_type_ids: a window is one segment, which is what every model assumes without them
         inputs = {name: batch[name] for name in ("input_ids", "attention_mask")}
-        with OneDNNProducts() if self.onednn else nullcontext():
+        with _products(self.onednn):
             return run_unpadded(self.model, **inputs) if self._unpadded else self.model(**inputs)
 
     def _score(self, batch: Batch, score: EntityScore, stage: str) -> None:
@@ -408,13 +408,17 @@ def is_whole(limit: float) -> bool:
     return isinstance(limit, float) and limit == 1.0
 
 
-def _recompute_activations(model: "PreTrainedModel") -> None:
+def _products(onednn: bool) -> AbstractContextManager[Any]:
+    return OneDNNProducts() if onednn else nullcontext()
+
+
+def _recompute_activations(model: "PreTrainedModel", *, onednn: bool) -> None:
     if not model.supports_gradient_checkpointing:
         raise InputError(f"--model.gradient_checkpointing: {type(model).__name__} cannot do it; leave it out")
     # newer releases of transformers warn of the old name, older ones do not know the new one
     enable = getattr(model, "activation_checkpointing_enable", None) or model.gradient_checkpointing_enable
-    # the reentrant kind loses the gradients of layers above frozen embeddings; what is computed again is by oneDNN, too
-    enable({"use_reentrant": False, "context_fn": lambda: (nullcontext(), OneDNNProducts())})
+    # the reentrant kind loses the gradients of layers above frozen embeddings; what is computed twice is so in one way
+    enable({"use_reentrant": False, "context_fn": lambda: (_products(onednn), _products(onednn))})
 
 
 def _freeze(encoder: "PreTrainedModel", *, embeddings: bool, layers: int) -> None:
