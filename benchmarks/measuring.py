@@ -86,6 +86,8 @@ def fresh_process(module: str, job: Job, *, folder: Path, cache: Path | None = N
             "HF_DATASETS_CACHE": str(cache or Path(own, "cache")),
             "PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")]),
             "TOKENIZERS_PARALLELISM": "false",  # tokenisation on one processor, whoever does it
+            # as `python -m ner_lightning` sets it, before torch is imported
+            **({"OMP_WAIT_POLICY": "passive"} if job.get("system") == "ours" else {}),
         }
         with Path(own, "log").open("w+") as log:
             start = time.monotonic()

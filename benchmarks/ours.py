@@ -46,7 +46,6 @@ def fit(job: Job, clock: Clock) -> Result:
     _run.update(clock=clock, job=job)
     arguments = [
         *fit_arguments(job),
-        f"--data.eval_batch_size={job['eval_batch_size']}",
         f"--trainer.max_epochs={job['epochs']}",
         "--trainer.callbacks+=benchmarks.ours.Watch",
         *([f"--trainer.limit_train_batches={job['steps']}"] if job["steps"] else []),

@@ -128,7 +128,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--epochs", type=int, default=1)
     add("--warm_up", type=int, default=10, help="Steps of an epoch that do not count.")
     add("--batch_size", type=int, default=8)
-    add("--eval_batch_size", type=int, default=32, help="Of ours and of the Trainer at its best; the others have 8.")
+    add("--eval_batch_size", type=int, default=32, help="Of the Trainer at its best; the other peers have 8.")
     add("--large_batch_size", type=int, default=0, help="Measure steps of ours with this batch size, too.")
     add("--peak_tflops", type=float, help="Of the device, in the precision used: gives MFU.")
     return parser
@@ -194,10 +194,9 @@ def _sections(
                 f"{_arithmetic(variants, of_size, peak=options.peak_tflops)}"
             )
     rates = results[next(iter(variants))][0]["rates"]
-    rows = [[size, *(f"{rate[kind]:.0f}" for kind in ("fp32", "bf16"))] for size, rate in rates.items()]
-    told.append(
-        f"Products of this machine, GFLOP/s of a thread:\n\n{table(['sub-words x in x out', 'fp32', 'bf16'], rows)}"
-    )
+    kinds = list(next(iter(rates.values())))
+    rows = [[size, *(f"{rate[kind]:.0f}" for kind in kinds)] for size, rate in rates.items()]
+    told.append(f"Products of this machine, GFLOP/s of a thread:\n\n{table(['sub-words x in x out', *kinds], rows)}")
     first = next(iter(variants))
     for name, found in apart.items():
         told.append(

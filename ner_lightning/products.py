@@ -30,8 +30,8 @@ class OneDNNProducts(TorchFunctionMode):
 def _linear(input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     plain = input.device.type == "cpu" and input.dtype == weight.dtype == torch.float32 and type(weight) in _DENSE
     if plain and input.numel() and not torch.is_autocast_enabled("cpu") and mkl_is_slow():
-        product: Tensor = _Linear.apply(input, weight, bias)  # type: ignore[no-untyped-call]
-        return product
+        found: Tensor = _Linear.apply(input, weight, bias)  # type: ignore[no-untyped-call]
+        return found
     return functional.linear(input, weight, bias)
 
 
@@ -54,7 +54,7 @@ class _Linear(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, input: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         ctx.save_for_backward(input, weight)
-        return _product(input, weight, bias)
+        return product(input, weight, bias)
 
     @staticmethod
     @torch.autograd.function.once_differentiable
@@ -63,13 +63,14 @@ class _Linear(torch.autograd.Function):
         of_input, of_weight, of_bias = ctx.needs_input_grad
         flat = gradient.reshape(-1, gradient.shape[-1])  # (positions, outputs)
         return (
-            _product(gradient, weight.t()) if of_input else None,
-            _product(flat.t(), input.reshape(-1, input.shape[-1]).t()) if of_weight else None,
+            product(gradient, weight.t()) if of_input else None,
+            product(flat.t(), input.reshape(-1, input.shape[-1]).t()) if of_weight else None,
             flat.sum(0) if of_bias else None,
         )
 
 
-def _product(input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+def product(input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    """`functional.linear` by oneDNN: (..., in), (out, in) of any strides, (out,) -> (..., out)."""
     # what torch's own compiler calls for a linear layer; there is no public function for it
-    product: Tensor = torch.ops.mkldnn._linear_pointwise(input, weight, bias, "none", [], "")
-    return product
+    found: Tensor = torch.ops.mkldnn._linear_pointwise(input, weight, bias, "none", [], "")
+    return found
