@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
-import re
+import gc
+import os
 import signal
 import sys
 from collections.abc import Callable, Sequence
 from importlib import import_module
 from inspect import Parameter, signature
 from pathlib import Path
+from types import ModuleType
 from typing import Any, NoReturn, get_origin, get_type_hints
 
 import docstring_parser
 from jsonargparse import ArgumentParser
 
-from ner_lightning.errors import InputError, UsageError, suggestion
+from ner_lightning.errors import InputError, UsageError, suggestion, with_suggestion
+
+# Threads of PyTorch that wait for each other sleep: beside any other load they would keep a processor busy by waiting,
+# and two threads be several times slower than one. It is read when torch is imported, which is later.
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 _PROGRAM = "python -m ner_lightning"
 # each is a function of that name, whose signature and docstring are the command
@@ -43,9 +49,8 @@ def main(args: list[str] | None = None) -> int:
         if not word.startswith("-") and word not in _OF_THE_TRAINER:
             known = (*_OF_THE_TRAINER, *_COMMANDS)
             raise UsageError(f"no command {word!r} (there are {', '.join(known)}){suggestion(word, known)}")
-        from ner_lightning.cli import main as cli
-
-        return cli(args)
+        code: int = _imported("ner_lightning.cli").main(args)
+        return code
     except (InputError, ModuleNotFoundError, OSError) as error:
         if "--debug" in args:
             raise
@@ -56,8 +61,20 @@ def main(args: list[str] | None = None) -> int:
         return 130
 
 
+def _imported(module: str) -> ModuleType:
+    """Import a module without looking for garbage meanwhile: a quarter of the time, for nothing is thrown away."""
+    if module in sys.modules or not gc.isenabled():
+        return import_module(module)
+    gc.disable()
+    try:
+        return import_module(module)
+    finally:
+        gc.freeze()  # nor is it looked for among what was imported
+        gc.enable()
+
+
 def _run(name: str, args: list[str]) -> int:
-    command = getattr(import_module(_COMMANDS[name]), name)
+    command = getattr(_imported(_COMMANDS[name]), name)
     flags = [f"--{each}" for each, hint in get_type_hints(command).items() if hint in (bool, bool | None)]
     following = [*args[1:], ""]
     args = [  # `--check` is `--check=true`, and takes no word that stands behind it
@@ -66,6 +83,10 @@ def _run(name: str, args: list[str]) -> int:
     ]
     options = vars(_parser(name, command).parse_args(args))
     options.pop("debug")
+    if name == "predict":
+        from ner_lightning.hardware import keep_memory
+
+        keep_memory()
     # what is half written goes with any end; Python alone would die of this signal without tidying up
     former = signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
     try:
@@ -80,10 +101,9 @@ def _run(name: str, args: list[str]) -> int:
 class _Parser(ArgumentParser):
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
         """Say which option may have been meant."""
-        if unknown := re.search(r"unrecognized arguments: (--[^\s=]+)", message):
-            known = [option for action in self._actions for option in action.option_strings]
-            message += suggestion(unknown[1], known)
-        super().error(message, ex)
+        # argparse has no public list of what is an option and no word that stands alone
+        options = [option.lstrip("-") for action in self._actions for option in action.option_strings]
+        super().error(with_suggestion(message, options), ex)
 
 
 def _parser(name: str, command: Callable[..., Any]) -> ArgumentParser:

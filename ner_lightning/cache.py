@@ -18,19 +18,34 @@ if TYPE_CHECKING:
 
 
 def cached(key: str, make: Callable[[Path], object]) -> "Dataset":
-    """Open the Arrow table of a key; make it where there is none, or only a part of one.
-
-    It appears there in one step: neither a full disk nor a kill leaves a part, and processes that make the same one do
-    not meet.
+    """Open the Arrow table of a key; make it where there is none, see `cached_file`.
 
     Args:
         key: A `content_key`; becomes the fingerprint of the table.
         make: Writes the table to a file.
+    """
+    from datasets import Dataset
+
+    rows = Dataset.from_file(str(cached_file(key, make)))
+    # as `datasets` does for its own files, without a public way; else it depends on when the file was written
+    rows._fingerprint = key
+    return rows
+
+
+def cached_file(key: str, make: Callable[[Path], object]) -> Path:
+    """Find the Arrow file of a key; make it where there is none, or only a part of one.
+
+    It is moved into place in one step: a full disk or a kill leaves no part of it, and processes that make the same
+    table do not disturb each other.
+
+    Args:
+        key: A `content_key`.
+        make: Writes the file, in a folder of its own.
 
     Raises:
         InputError: The cache cannot be written; what `make` raises.
     """
-    from datasets import Dataset, config
+    from datasets import config
 
     path = Path(config.HF_DATASETS_CACHE, "ner_lightning", f"{key}.arrow")
     if not is_whole(path):
@@ -46,13 +61,11 @@ def cached(key: str, make: Callable[[Path], object]) -> "Dataset":
                 f"{path}: the cache cannot be written: {reason}; nothing of the table is kept (HF_DATASETS_CACHE names "
                 "another folder)"
             ) from error
-    rows = Dataset.from_file(str(path))
-    rows._fingerprint = key  # as `datasets` does for its own files; else it depends on when the file was written
-    return rows
+    return path
 
 
 def is_whole(path: Path) -> bool:
-    """Tell whether an Arrow file is there to its last byte; reads where its batches begin, and no rows.
+    """Tell whether an Arrow file is there to its last byte; reads no rows.
 
     Args:
         path: What `datasets` or `cached` wrote.
@@ -70,7 +83,7 @@ def is_whole(path: Path) -> bool:
 
 @contextmanager
 def no_progress_bars() -> Iterator[None]:
-    """Keep `datasets` quiet: its two bars for each split are over before they tell anything."""
+    """Hide the progress bars of `datasets`: two for each split, gone too soon to be of use."""
     from datasets import are_progress_bars_disabled, disable_progress_bars, enable_progress_bars
 
     if are_progress_bars_disabled():
@@ -84,7 +97,7 @@ def no_progress_bars() -> Iterator[None]:
 
 
 def content_key(*parts: Any) -> str:
-    """Make the key of a cache: other parts, another version or other code of this package, another key.
+    """Make the key of a table, which changes with its parts, the version and the code of this package.
 
     Args:
         parts: What JSON can hold.

@@ -1,56 +1,22 @@
-"""Checkpoints of Lightning as files: which are kept, which is the one to use, what one holds."""
+"""Checkpoints of Lightning as files: which is the one to use, and what one holds. Neither needs Lightning.
+
+The callbacks that write them are in `saving`.
+"""
 
 from __future__ import annotations
 
 import logging
-import re
-import shutil
 from pathlib import Path
-from typing import Any, Literal
-
-import torch
-from lightning.fabric.plugins import TorchCheckpointIO
-from lightning.pytorch import LightningModule, Trainer
-from lightning.pytorch.callbacks import ModelCheckpoint
+from typing import TYPE_CHECKING, Any
 
 from ner_lightning.errors import InputError
-from ner_lightning.files import remove_left_behind, replacing
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 log = logging.getLogger(__name__)
 
 _DATA_STATE = {"dataset_commit", "given_labels"}  # by which the state of a TokenClassificationDataModule is known
-
-
-class WholeCheckpointIO(TorchCheckpointIO):
-    """A plugin of the Trainer that writes each checkpoint beside its place, and then moves it there in one step.
-
-    Lightning writes into the temporary folder: on another file system the move from there is a copy, and a run that is
-    killed meanwhile leaves half a file under the final name.
-    """
-
-    def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any | None = None) -> None:
-        """Save a checkpoint, whole or not at all.
-
-        Args:
-            checkpoint: What is in it.
-            path: The file to write or to replace; a place that is not on a disk is left to Lightning.
-            storage_options: Not for files.
-
-        Raises:
-            InputError: The file cannot be written; says what is there still.
-        """
-        if storage_options is not None or "://" in str(path):
-            super().save_checkpoint(checkpoint, path, storage_options)
-            return
-        path = Path(path)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with replacing(path, kept=kept_in(path.parent)) as partial, partial.open("wb") as file:
-            try:
-                torch.save(checkpoint, file)
-            except RuntimeError as error:  # of a full disk torch says that a position is unexpected
-                if isinstance(error.__context__, OSError):
-                    raise error.__context__ from None
-                raise
 
 
 def kept_in(folder: str | Path) -> str:
@@ -63,106 +29,6 @@ def kept_in(folder: str | Path) -> str:
     return f"kept in {folder}: {', '.join(names)}" if names else "no checkpoint was saved before"
 
 
-class BestCheckpoint(ModelCheckpoint):
-    """Keep `best.ckpt`: the state with the best score.
-
-    A run that is resumed starts with the best checkpoint of the run that it goes on from, in its own folder; Lightning
-    alone would forget that score and keep the best of what follows.
-
-    Args:
-        monitor: The logged number that decides; without one, the last epoch is kept.
-        mode: Whether a larger number is better (`max`) or a smaller one (`min`); by default as the number is known:
-            `min` for losses, `max` for F1, precision, recall and accuracy.
-        save_weights_only: Leave out the optimizer: smaller by two thirds, but training cannot go on from it.
-
-    Raises:
-        InputError: There is no mode, and `monitor` is no number of this package.
-    """
-
-    def __init__(
-        self,
-        *,
-        monitor: str | None = "val_f1",
-        mode: Literal["max", "min"] | None = None,
-        save_weights_only: bool = False,
-    ) -> None:
-        super().__init__(
-            filename="best",
-            monitor=monitor,
-            mode=mode or _mode(monitor),
-            save_weights_only=save_weights_only,
-            enable_version_counter=False,  # one file a run, under a name that one can type
-        )
-
-    def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
-        """Take over the best checkpoint of the run that is resumed."""
-        state = checkpoint.get("callbacks", {}).get(self.state_key)
-        if trainer.state.fn != "fit" or not state or not state["best_model_path"]:
-            return
-        # beside the checkpoint that is resumed, where the run was moved since
-        places = [Path(state["best_model_path"]), Path(trainer.ckpt_path or "").parent / "best.ckpt"]
-        best = next((place for place in places if place.is_file()), None)
-        if best is None:
-            return
-        assert self.dirpath is not None
-        kept = Path(self.dirpath) / "best.ckpt"
-        if trainer.is_global_zero and not (kept.is_file() and kept.samefile(best)):
-            kept.parent.mkdir(parents=True, exist_ok=True)
-            with replacing(kept) as partial:
-                shutil.copyfile(best, partial)
-        self.best_model_path = self.kth_best_model_path = str(kept)
-        self.best_model_score = self.kth_value = state["best_model_score"]
-        self.best_k_models = {str(kept): state["best_model_score"]}
-
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Nothing: `on_load_checkpoint` knows whether this run trains and where its folder is."""
-
-
-class LastCheckpoint(ModelCheckpoint):
-    """Keep `last.ckpt`: the newest state, whatever its score.
-
-    `ModelCheckpoint(save_last=True)` moves its last checkpoint only when it also saves a best one, and a run that
-    `max_steps` ends inside an epoch would keep nothing.
-    """
-
-    def __init__(self) -> None:
-        super().__init__(filename="last", monitor=None, save_top_k=1, enable_version_counter=False)
-
-    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Clear what runs that were killed were writing, in this folder and in those of the runs beside this one."""
-        super().setup(trainer, pl_module, stage)
-        if stage == "fit" and trainer.is_global_zero and "://" not in str(self.dirpath):
-            folder = Path(str(self.dirpath)).absolute()
-            remove_left_behind(folder.parents[1].glob(f"*/{folder.name}/*.partial"))
-
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Nothing: the last state of another run is not one of this run."""
-
-    def save_without_the_others(self, trainer: Trainer) -> str:
-        """Save the state as it is, in the first process alone, which does not wait for the others.
-
-        Args:
-            trainer: Of a strategy with which the first process has the whole state.
-
-        Returns:
-            The file.
-        """
-        path = self.format_checkpoint_name({})
-        if self._last_global_step_saved != trainer.global_step:
-            self.best_model_path = path  # a part of the state
-            # Trainer.save_checkpoint without its barrier
-            checkpoint = trainer._checkpoint_connector.dump_checkpoint(weights_only=self.save_weights_only)
-            trainer.strategy.save_checkpoint(checkpoint, path)
-            self._last_global_step_saved = trainer.global_step
-        return path
-
-    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Save the end of a run that was stopped inside an epoch."""
-        # what ModelCheckpoint does at the end of an epoch, of which it has no public method
-        if self._last_global_step_saved != trainer.global_step and not self._should_skip_saving_checkpoint(trainer):
-            self._save_topk_checkpoint(trainer, self._monitor_candidates(trainer))
-
-
 def read_checkpoint(path: str | Path) -> dict[str, Any]:
     """Read a checkpoint without running any code in it; the weights stay on disk until they are used.
 
@@ -172,6 +38,8 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
     Raises:
         InputError: There is no such file, or it is not a whole checkpoint of this program.
     """
+    import torch
+
     path = Path(path)
     if not path.is_file():
         raise InputError(f"{path}: expected a checkpoint, found {'a folder' if path.is_dir() else 'no such file'}")
@@ -188,10 +56,10 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
 
 
 def data_state(checkpoint: dict[str, Any]) -> dict[str, Any]:
-    """What the datamodule recorded of itself, which Lightning files under the name of its class.
+    """The state that the datamodule saved, which Lightning keeps under the name of its class.
 
     Args:
-        checkpoint: What is in it.
+        checkpoint: Its content.
 
     Returns:
         Its state, whatever the class is called; empty where there is none.
@@ -200,11 +68,11 @@ def data_state(checkpoint: dict[str, Any]) -> dict[str, Any]:
     return next((state for state in states if state.keys() >= _DATA_STATE), {})
 
 
-def classifier_weights(checkpoint: dict[str, Any]) -> dict[str, torch.Tensor]:
+def classifier_weights(checkpoint: dict[str, Any]) -> dict[str, Tensor]:
     """The weights of the classifier alone, under the names that transformers gives them.
 
     Args:
-        checkpoint: What is in it: the state of the whole module.
+        checkpoint: Its content, with the weights of the whole module.
     """
     state = checkpoint["state_dict"].items()
     return {name.removeprefix("model."): weights for name, weights in state if name.startswith("model.")}
@@ -223,7 +91,7 @@ def find_checkpoint(
         model_name_or_path: Look only at runs that started from this model, where the newest is asked for.
 
     Returns:
-        Its path, of a file that may not be there; None where there is no run.
+        Its path, which may not exist; None where there is no run.
 
     Raises:
         InputError: The folder has no checkpoint.
@@ -245,8 +113,8 @@ def find_checkpoint(
 def newest_checkpoint(root: str | Path, *, kind: str = "best", model_name_or_path: str | None = None) -> Path | None:
     """Find the checkpoint of the newest run below a folder.
 
-    What cannot be read is passed over with a warning, for another checkpoint of the same run or, where none can,
-    for the run before.
+    A checkpoint that cannot be read is skipped with a warning: the other one of the same run is taken, else one of the
+    run before.
 
     Args:
         root: The folder in which runs are kept.
@@ -277,10 +145,3 @@ def run_folder(ckpt_path: Path) -> Path:
         ckpt_path: The checkpoint.
     """
     return ckpt_path.parent.parent if ckpt_path.parent.name == "checkpoints" else ckpt_path.parent
-
-
-def _mode(monitor: str | None) -> Literal["max", "min"]:
-    name = re.fullmatch(r"(?:train|val|test)_(loss|f1|precision|recall|accuracy)(?:_.+)?", monitor or "val_f1")
-    if name is None:
-        raise InputError(f"--checkpoint.monitor={monitor}: say which number is better, --checkpoint.mode=max or min")
-    return "min" if name[1] == "loss" else "max"

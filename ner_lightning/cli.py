@@ -26,18 +26,12 @@ from lightning.pytorch.utilities.exceptions import SIGTERMException
 from lightning_utilities.core.rank_zero import rank_zero_info, rank_zero_only
 
 import ner_lightning
-from ner_lightning.checkpoints import (
-    BestCheckpoint,
-    LastCheckpoint,
-    WholeCheckpointIO,
-    data_state,
-    read_checkpoint,
-    run_folder,
-)
+from ner_lightning.checkpoints import data_state, read_checkpoint, run_folder
 from ner_lightning.config_files import find_configs
 from ner_lightning.corpus import paths_of
 from ner_lightning.data import TokenClassificationDataModule
 from ner_lightning.errors import InputError
+from ner_lightning.hardware import keep_memory
 from ner_lightning.hub import PushToHub  # noqa: F401 # known by its short name only once it is imported
 from ner_lightning.interruption import Interruption, ending_with_launcher
 from ner_lightning.model import TokenClassificationModule
@@ -45,8 +39,15 @@ from ner_lightning.options import checkpoint_to_use, complete, recorded_options,
 from ner_lightning.parser import Parser, TrainerHelp
 from ner_lightning.pretrained import load_config, trained_labels
 from ner_lightning.reports import RunSummary, ScoreTable, batch_text, corpus_text, description_text
-from ner_lightning.scores import TestRecord
-from ner_lightning.trainer import CheckMonitors, SaveConfig, Trainer, launched_processes, refuse_to_wait_for_scores
+from ner_lightning.saving import BestCheckpoint, LastCheckpoint, TestRecord, WholeCheckpointIO
+from ner_lightning.trainer import (
+    CheckMonitors,
+    SaveConfig,
+    SteadyProgressBar,
+    Trainer,
+    launched_processes,
+    refuse_to_wait_for_scores,
+)
 
 _PROGRAM = "python -m ner_lightning"
 _TOKEN = re.compile(r"\bhf_[A-Za-z0-9]{20,}\b")
@@ -137,6 +138,7 @@ class TokenClassificationCLI(LightningCLI):
             trainer_defaults={
                 "default_root_dir": "runs",
                 "max_epochs": 3,
+                "num_sanity_val_steps": 1,  # the longest windows come first: the next batch would show no more
                 "callbacks": [
                     LastCheckpoint(),
                     CheckMonitors(),
@@ -209,6 +211,13 @@ class TokenClassificationCLI(LightningCLI):
         parser.link_arguments("model.model_revision", "data.model_revision")
         parser.link_arguments("model.trust_remote_code", "data.trust_remote_code")
         parser.link_arguments("data.labels", "model.labels", apply_on="instantiate")
+        parser.add_argument(
+            "--keep_memory",
+            type=bool,
+            default=True,
+            help="In training, keep freed memory in the process, instead of giving it back to the system and taking it "
+            "again each step (Linux with glibc).",
+        )
         parser.add_argument("--debug", action="store_true", help="Show the traceback of an error.")
         parser.add_argument(
             "--help.trainer",
@@ -256,6 +265,8 @@ class TokenClassificationCLI(LightningCLI):
             self._check_data()
         if self.subcommand != "inspect":
             self._check_checkpoint()
+        if self.subcommand == "fit" and self._options["keep_memory"]:
+            keep_memory()
         kwargs |= self._trainer_options()
         self._choose_callbacks(scored=kwargs.get("limit_val_batches") != 0)
         if self.datamodule.corpus.commit:  # so that the saved config repeats the run
@@ -356,8 +367,9 @@ class TokenClassificationCLI(LightningCLI):
         checkpoint = read_checkpoint(path)
         recorded = checkpoint.get("datamodule_hyper_parameters", {})
         of_the_hub = data_state(checkpoint).get("dataset_commit") is not None
-        names = ["train_file", "validation_file", "test_file", *([] if of_the_hub else ["dataset_name"])]
-        for name in names:
+        files = ["train_file", "validation_file", "test_file"]  # any of which replaces the dataset
+        unused = of_the_hub or any(data[name] for name in files)
+        for name in files if unused else ["dataset_name"]:
             value = data[name]
             missing = [str(file) for file in paths_of(value) if not file.exists()]
             if missing and value == recorded.get(name):
@@ -368,9 +380,10 @@ class TokenClassificationCLI(LightningCLI):
 
     def _check_data(self) -> None:
         """Read and tokenise the split that is used first: what is wrong with it is said before the run has a folder."""
-        batches = len(self.datamodule.loader(_SPLITS[str(self.subcommand)][0]))
-        if self.subcommand == "fit":
-            self._check_intervals(batches)
+        fits = self.subcommand == "fit"
+        loader = self.datamodule.loader(_SPLITS[str(self.subcommand)][0], shuffle=fits)
+        if fits:
+            self._check_intervals(len(loader))
 
     def _check_checkpoint(self) -> None:
         """Say before the run has a folder that the labels of the checkpoint, or of a model as it is, are others."""
@@ -394,6 +407,8 @@ class TokenClassificationCLI(LightningCLI):
         with_bar = any(isinstance(callback, ProgressBar) for callback in self._given_callbacks())
         if config.enable_progress_bar is None and not sys.stdout.isatty() and not with_bar:
             options["enable_progress_bar"] = False  # in a file it is a heap of control characters
+        elif config.enable_progress_bar is not False and not with_bar and not config.barebones:
+            self.trainer_defaults["callbacks"].append(SteadyProgressBar())
         if self.subcommand == "fit" and "validation" not in self.datamodule.corpus.splits:
             rank_zero_info("there is no validation split: nothing is scored, and the last epoch is kept")
             options["limit_val_batches"] = 0

@@ -5,9 +5,10 @@ Here rows become Arrow tables, and their tags get a scheme, labels and ids. How 
 
 import logging
 import random
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from functools import partial
 from itertools import chain, islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -41,20 +42,12 @@ Files = str | Path | Sequence[str | Path] | None
 
 @dataclass(frozen=True)
 class Corpus:
-    """Sentences with their tags as ids.
+    """Sentences with their tags as ids."""
 
-    Args:
-        splits: Those of train, validation and test that were given; columns `tokens`, `tags` (ids over `labels`) and
-            `document_id`.
-        labels: The names of the ids, IOB2 or plain.
-        scheme: The scheme in which the source spells its tags; IOB2 for entities with character offsets.
-        commit: The commit of the Hub dataset that was loaded; None for files.
-    """
-
-    splits: "DatasetDict"
-    labels: list[str]
-    scheme: Scheme
-    commit: str | None
+    splits: "DatasetDict"  # those that were given, with columns `tokens`, `tags` (ids over `labels`), `document_id`
+    labels: list[str]  # the names of the ids, IOB2 or plain
+    scheme: Scheme  # in which the source spells its tags; IOB2 for entities with character offsets
+    commit: str | None  # of the Hub dataset that was loaded; None for files
 
 
 def load_corpus(
@@ -74,22 +67,8 @@ def load_corpus(
 ) -> Corpus:
     """Load a corpus from files and rows or, where none are given, from a folder or a Hub dataset.
 
-    Args:
-        dataset_name: Id of a Hub dataset, or a folder, see `readers.read_folder`.
-        dataset_config_name: Configuration of the Hub dataset or of its snapshot.
-        dataset_revision: Branch, tag or commit of the Hub dataset.
-        train_file: A file, or several, of any format that `readers.read` knows.
-        validation_file: The same for validation.
-        test_file: The same for test.
-        rows: Rows in memory, by split.
-        options: How all of these are read.
-        labels: The label list, used as given; needed where the tags are numbers (names in the order of the
-            numbers) and where there is no train split. `all` takes the labels of all splits (default: those of
-            train).
-        scheme: The scheme of the tags (default: found from the tags).
-        validation_split: Share of the train split that becomes the validation split where there is none: whole
-            documents, or sentences where there are no documents.
-        seed: Decides which ones.
+    The arguments are options of `TokenClassificationDataModule`; `rows` are those in memory, by split, and `options`
+    say how all of these are read. Labels are needed where the tags are numbers and where there is no train split.
 
     Raises:
         InputError: A source, a column, a row, a tag or a label cannot be used; says which and where.
@@ -107,12 +86,11 @@ def load_corpus(
         sources[split] = [read_memory(given, name=f"{split} rows", options=options)]
     if not sources and dataset_name is not None:
         if (folder := paths_of(dataset_name)[0]).is_dir():
-            found = read_folder(folder, config=dataset_config_name, options=options)
+            sources = read_folder(folder, config=dataset_config_name, options=options)
         else:
-            found, commit = read_hub(
+            sources, commit = read_hub(
                 dataset_name, config=dataset_config_name, revision=dataset_revision, options=options
             )
-        sources = {split: [source] for split, source in found.items()}
     if not sources:
         raise InputError("no data: give --data.dataset_name, or --data.train_file and its siblings")
     if labels is None and "train" not in sources:
@@ -132,33 +110,22 @@ def load_corpus(
 
 
 def paths_of(files: Files) -> list[Path]:
-    """List the paths that an option names; `~` is the home of the user, and the sample is in the package.
-
-    Args:
-        files: A path, several, or None.
-    """
+    """List the paths that an option names; `~` is the home of the user, and the sample is in the package."""
     given = [files] if isinstance(files, str | Path) else files or []
     return [Path(packaged(str(path))).expanduser() for path in given]
 
 
 @dataclass(frozen=True)
 class _Part:
-    """A split before its tags are ids.
+    """A split before its tags are ids."""
 
-    Args:
-        sources: Where its rows come from, one after another.
-        rows: `tokens`, `tags` as the sources spell them (None where a row has none), `document_id`, and `offsets`:
-            whether the tags were made of character offsets.
-        key: Stands for the rows.
-        kept: Which rows belong to the split.
-        spelling: What is read in place of a tag.
-    """
-
-    sources: list[Source]
+    sources: list[Source]  # of its rows, one after another
+    # `tokens`, `tags` as the sources spell them (None where a row has none), `document_id`, and `offsets`: whether the
+    # tags were made of character offsets
     rows: "Dataset"
-    key: str
-    kept: list[int] | None
-    spelling: dict[str, str] = field(default_factory=dict)
+    key: str  # stands for the rows
+    kept: list[int] | None  # the rows that belong to the split
+    spelling: dict[str, str] = field(default_factory=dict)  # what is read in place of a tag
 
     @property
     def name(self) -> str:
@@ -176,10 +143,10 @@ class _Part:
 
 def _part(sources: list[Source]) -> _Part:
     key = content_key(*(source.key for source in sources))
-    rows = cached(key, _writer(lambda: _records(sources)))
+    rows = cached(key, partial(_write, sources))
     part = _Part(sources, rows, key, kept=None)
     if missing := rows.data.column("tags").null_count:
-        kept = [index for index, tags in enumerate(rows["tags"][:]) if tags is not None]
+        kept = rows.data.column("tags").is_valid().to_numpy().nonzero()[0].tolist()
         part = replace(part, kept=kept)
         first = next(index for index, row in enumerate([*kept, len(rows)]) if index != row)
         log.warning(
@@ -190,6 +157,18 @@ def _part(sources: list[Source]) -> _Part:
             part.place(first),
         )
     return part
+
+
+def _write(sources: list[Source], path: Path) -> None:
+    import pyarrow
+    from datasets import Features, List, Value
+
+    strings = List(Value("string"))
+    columns = {"tokens": strings, "tags": strings, "document_id": Value("int64"), "offsets": Value("bool")}
+    schema, records = Features(columns).arrow_schema, _records(sources)
+    with pyarrow.OSFile(str(path), "wb") as file, pyarrow.ipc.new_stream(file, schema) as writer:
+        while batch := list(islice(records, 1000)):
+            writer.write_batch(pyarrow.RecordBatch.from_pylist(batch, schema=schema))
 
 
 def _records(sources: list[Source]) -> Iterator[dict[str, Any]]:
@@ -218,24 +197,6 @@ def _untagged(row: Row, source: Source) -> InputError:
         f"{row.place}: expected tags or entities, found none{by} in what was read as {source.format}; "
         "--data.label_column_name tells where they are, --data.format what the file is"
     )
-
-
-def _writer(records: Callable[[], Iterator[dict[str, Any]]]) -> Callable[[Path], None]:
-    import pyarrow
-    from datasets import Features, List, Value
-
-    strings = List(Value("string"))
-    schema = Features(
-        {"tokens": strings, "tags": strings, "document_id": Value("int64"), "offsets": Value("bool")}
-    ).arrow_schema
-
-    def write(path: Path) -> None:
-        remaining = records()
-        with pyarrow.OSFile(str(path), "wb") as file, pyarrow.ipc.new_stream(file, schema) as writer:
-            while batch := list(islice(remaining, 1000)):
-                writer.write_batch(pyarrow.RecordBatch.from_pylist(batch, schema=schema))
-
-    return write
 
 
 def _spelling(part: _Part, scheme: Scheme | None, entity_type: str | None) -> dict[str, str]:
@@ -410,7 +371,13 @@ def _spelled(part: _Part, tags: list[str]) -> list[str]:
 
 
 def _distinct(part: _Part, *, offsets: bool) -> set[str]:
-    return {tag for tags in _sentences(part, offsets=offsets) for tag in tags}
+    import pyarrow.compute as pc
+
+    found: set[str] = set()
+    for table in part.rows.select_columns(["tags", "offsets"]).with_format("arrow").iter(1000):
+        made = table["tags"].filter(pc.equal(table["offsets"], offsets))
+        found.update(pc.list_flatten(made).unique().to_pylist())
+    return set(_spelled(part, sorted(found)))
 
 
 @contextmanager

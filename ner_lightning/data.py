@@ -6,19 +6,18 @@ model takes `labels` from it and batches, nothing else.
 
 import os
 import sys
-from collections import Counter
-from collections.abc import Sequence
-from contextlib import nullcontext
+from collections.abc import Iterator, Sequence
 from functools import cached_property
-from itertools import accumulate
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Self
 
+import numpy as np
 import torch
 from lightning.pytorch import LightningDataModule, Trainer
 from torch.utils.data import DataLoader
+from tqdm import tqdm  # type: ignore[import-untyped]
 
-from ner_lightning.cache import cached, content_key, no_progress_bars
+from ner_lightning.cache import cached_file, content_key
 from ner_lightning.corpus import Corpus, load_corpus, paths_of
 from ner_lightning.encoding import Collator, Encoder
 from ner_lightning.errors import InputError
@@ -27,11 +26,14 @@ from ner_lightning.readers import ReadOptions, read_label_names
 from ner_lightning.readers.formats import Format
 from ner_lightning.sampling import LengthBatchSampler
 from ner_lightning.tags import Scheme
+from ner_lightning.windows import Windows, read_windows, write_windows
 
 if TYPE_CHECKING:
     from datasets import Dataset
 
 Split = Literal["train", "validation", "test"]
+
+_MULTIPLE = 8  # to which windows are padded for the matrix units of a GPU
 
 # No `from __future__ import annotations` here and in `model`: jsonargparse would run the imports under TYPE_CHECKING to
 # understand the types, and `--help` would take as long as transformers takes to import.
@@ -82,8 +84,12 @@ class TokenClassificationDataModule(LightningDataModule):
             `--model.subword_weight`), not only on the first. Scores read the first one in both cases;
             `transformers.pipeline` reads all of them, and with `simple` finds pieces of entities where the others were
             not trained.
-        batch_size: Windows in a training batch, per device.
-        eval_batch_size: Windows in a batch of validation and test, per device.
+        batch_size: Windows in a training batch, per device; by default 8, unless `max_tokens` is given.
+        max_tokens: In place of `batch_size`, sub-words in a training batch, per device: its windows times the longest
+            of them, up to a multiple of 8. A longer window is a batch alone.
+        eval_batch_size: In place of `eval_max_tokens`, windows in a batch of validation and test, per device.
+        eval_max_tokens: Sub-words in a batch of validation and test, like `max_tokens`; by default 1024, where there is
+            a GPU 8192, unless `eval_batch_size` is given.
         num_workers: Processes that load batches beside the main one.
         pin_memory: Load batches into pinned memory; by default where there is a GPU.
         seed: Decides, with the epoch, the order of the training batches; by default the one of `--seed_everything`.
@@ -119,16 +125,17 @@ class TokenClassificationDataModule(LightningDataModule):
         trust_remote_code: bool = False,
         max_seq_length: int | None = None,
         label_all_tokens: bool = False,
-        batch_size: int = 8,
-        eval_batch_size: int = 32,
+        batch_size: int | None = None,
+        max_tokens: int | None = None,
+        eval_batch_size: int | None = None,
+        eval_max_tokens: int | None = None,
         num_workers: int = 0,
         pin_memory: bool | None = None,
         seed: int | None = None,
     ) -> None:
         super().__init__()
-        for option, value in (("batch_size", batch_size), ("eval_batch_size", eval_batch_size)):
-            if value < 1:
-                raise InputError(f"--data.{option}={value}: a batch holds at least one window")
+        _check_limits("batch_size", batch_size, "max_tokens", max_tokens)
+        _check_limits("eval_batch_size", eval_batch_size, "eval_max_tokens", eval_max_tokens)
         if num_workers < 0:
             raise InputError(f"--data.num_workers={num_workers}: give 0 or more processes")
         if validation_split is not None and not 0 < validation_split < 1:
@@ -161,8 +168,12 @@ class TokenClassificationDataModule(LightningDataModule):
         self.trust_remote_code = trust_remote_code
         self.max_seq_length = max_seq_length
         self.label_all_tokens = label_all_tokens
-        self.batch_size = batch_size
+        self.batch_size = 8 if batch_size is None and max_tokens is None else batch_size
+        self.max_tokens = max_tokens
         self.eval_batch_size = eval_batch_size
+        # on a processor what is larger leaves its cache: measured with 512 to 16384, fp32 and bf16
+        budget = 8192 if torch.cuda.is_available() else 1024
+        self.eval_max_tokens = budget if eval_batch_size is None and eval_max_tokens is None else eval_max_tokens
         self.num_workers = num_workers
         self.pin_memory = torch.cuda.is_available() if pin_memory is None else pin_memory
         self.seed = seed
@@ -171,7 +182,7 @@ class TokenClassificationDataModule(LightningDataModule):
         # a checkpoint with a Path in it would not load
         self.hparams.update({name: _recorded(value) for name, value in self.hparams.items()})
         self._epoch = 0  # of the checkpoint that a run goes on from
-        self._encoded: dict[str, tuple[Dataset, int]] = {}
+        self._encoded: dict[str, tuple[Windows, int]] = {}
 
     @classmethod
     def from_rows(
@@ -275,8 +286,8 @@ class TokenClassificationDataModule(LightningDataModule):
 
         Args:
             split: Which one.
-            shuffle: Training order, another one in each epoch, in batches of `batch_size`; otherwise longest first, in
-                batches of `eval_batch_size`.
+            shuffle: Training order, another one in each epoch, in batches of `batch_size` or `max_tokens`; otherwise
+                longest first, in batches of `eval_max_tokens` or `eval_batch_size`.
 
         Raises:
             InputError: There is no such split.
@@ -290,8 +301,10 @@ class TokenClassificationDataModule(LightningDataModule):
         if trainer is not None and trainer.overfit_batches:  # type: ignore[attr-defined]
             raise InputError("--trainer.overfit_batches would replace the sampler: use --trainer.limit_train_batches")
         sampler = LengthBatchSampler(
-            windows["length"][:] if len(windows) else [],  # a table without rows has no columns either
+            windows.lengths,
             batch_size=self.batch_size if shuffle else self.eval_batch_size,
+            max_tokens=self.max_tokens if shuffle else self.eval_max_tokens,
+            multiple=_MULTIPLE,  # of a GPU, here too: the order does not depend on the device
             shuffle=shuffle,
             seed=self._seed(),
             num_replicas=trainer.world_size if trainer else 1,
@@ -300,16 +313,16 @@ class TokenClassificationDataModule(LightningDataModule):
         # workers are asked for the first batches of a resumed run before Lightning tells the sampler the epoch
         sampler.set_epoch(max(self._epoch, _epochs_done(trainer)) if shuffle else 0)
         return DataLoader(
-            windows,
+            windows,  # type: ignore[arg-type] # takes whatever has a length and gives what it is asked for
             sampler=sampler,  # yields whole batches, see LengthBatchSampler
             batch_size=None,
             num_workers=self.num_workers,
             pin_memory=self.pin_memory,
             persistent_workers=self.num_workers > 0,
-            collate_fn=Collator(  # type: ignore[arg-type] # takes columns, not a list of rows
+            collate_fn=Collator(  # type: ignore[arg-type] # takes `Windows`, not a list
                 num_words=num_words,
                 pad_token_id=self.encoder.tokenizer.pad_token_id or 0,
-                multiple=_multiple(),
+                multiple=_MULTIPLE if torch.cuda.is_available() else 1,
                 max_seq_length=self.encoder.max_seq_length,
             ),
         )
@@ -340,17 +353,21 @@ class TokenClassificationDataModule(LightningDataModule):
             how often each label occurs, by split; `first_row`: words and labels of the first sentence that has words;
             `alignment`: that sentence sub-word by sub-word, with the label that each sub-word is trained on.
         """
+        import pyarrow.compute as pc
+
         splits, counts = {}, {}
         for split, rows in self.corpus.splits.items():
-            lengths = [len(tokens) for tokens in rows["tokens"]]
+            windows, words = self._encode(split)
             splits[split] = {
                 "sentences": len(rows),
-                "words": sum(lengths),
-                "documents": len(set(rows["document_id"])),
-                "windows": len(self._encode(split)[0]),
-                "longest": max(lengths, default=0),
+                "words": words,
+                "documents": pc.count_distinct(rows.data.column("document_id")).as_py(),
+                "windows": len(windows),
+                "longest": pc.max(pc.list_value_length(rows.data.column("tokens"))).as_py() or 0,
             }
-            counts[split] = Counter(tag for tags in rows["tags"] for tag in tags)
+            tags = (chunk.flatten().to_numpy() for chunk in rows.data.column("tags").chunks)
+            zeros = np.zeros(len(self.labels), dtype=np.int64)
+            counts[split] = sum((np.bincount(chunk, minlength=len(zeros)) for chunk in tags), start=zeros).tolist()
         labels = {label: {split: counts[split][number] for split in counts} for number, label in enumerate(self.labels)}
         first = next((row for row in self.corpus.splits[next(iter(counts))] if row["tokens"]), None)
         return {
@@ -384,38 +401,28 @@ class TokenClassificationDataModule(LightningDataModule):
         # --seed_everything leaves its number there, for Lightning's own samplers too
         return int(os.environ.get("PL_GLOBAL_SEED", "0")) if self.seed is None else self.seed
 
-    def _encode(self, split: str) -> "tuple[Dataset, int]":
+    def _encode(self, split: str) -> tuple[Windows, int]:
         """The windows of a split, from the cache where they have been made before, and its number of words."""
         if split in self._encoded:
             return self._encoded[split]
+        import pyarrow.compute as pc
+
         rows, encoder = self.corpus.splits[split], self.encoder
-        first_words = [0, *accumulate(len(tokens) for tokens in rows["tokens"])]
 
-        def encode(batch: dict[str, Any], indices: list[int]) -> dict[str, Any]:
-            return encoder.encode(
-                batch["tokens"],
-                batch["tags"],
-                first_word=first_words[indices[0]],
-                first_sentence=indices[0],
-            )
-
-        key = content_key(rows._fingerprint, encoder.fingerprint())
-
-        def write(path: Path) -> None:
+        def parts() -> Iterator[Windows]:
+            word = sentence = 0
             # in a file a bar is a heap of control characters
-            with nullcontext() if sys.stderr.isatty() else no_progress_bars():
-                rows.map(
-                    encode,
-                    batched=True,
-                    with_indices=True,
-                    remove_columns=rows.column_names,
-                    cache_file_name=str(path),
-                    new_fingerprint=key,
-                    desc=f"tokenising {split}",
-                )
+            with tqdm(total=len(rows), desc=f"tokenising {split}", disable=not sys.stderr.isatty()) as bar:
+                for batch in rows.with_format("arrow").iter(1000):
+                    words, tags = (batch[name].to_pylist() for name in ("tokens", "tags"))
+                    yield encoder.encode(words, tags, first_word=word, first_sentence=sentence)
+                    word += sum(map(len, words))
+                    sentence += len(words)
+                    bar.update(len(words))
 
-        windows = cached(key, write)
-        self._encoded[split] = (windows, first_words[-1])
+        key = content_key(rows._fingerprint, encoder.fingerprint())  # for which `datasets` has no public name
+        windows = read_windows(cached_file(key, lambda path: write_windows(path, parts())))
+        self._encoded[split] = (windows, pc.sum(pc.list_value_length(rows.data.column("tokens"))).as_py() or 0)
         return self._encoded[split]
 
 
@@ -425,8 +432,15 @@ def _recorded(value: Any) -> Any:
     return str(value) if isinstance(value, Path) else value
 
 
-def _multiple() -> int:
-    return 8 if torch.cuda.is_available() else 1  # for the matrix units of a GPU
+def _check_limits(windows: str, batch_size: int | None, tokens: str, max_tokens: int | None) -> None:
+    if batch_size is not None and max_tokens is not None:
+        raise InputError(
+            f"--data.{windows}={batch_size} and --data.{tokens}={max_tokens}: give one of them; --data.{windows}=null "
+            "takes back what a config file or a checkpoint gives"
+        )
+    for option, value in ((windows, batch_size), (tokens, max_tokens)):
+        if value is not None and value < 1:
+            raise InputError(f"--data.{option}={value}: a batch holds at least one window")
 
 
 def _epochs_done(trainer: Trainer | None) -> int:

@@ -1,8 +1,8 @@
 """Words to windows of sub-word ids and labels, and to padded batches.
 
 Every word is scored in exactly one window: a sentence longer than `max_seq_length` is cut at word borders into
-overlapping windows, and each word belongs to the one in which it is furthest from a window edge. The only file where
--100 and `word_ids()` stand.
+overlapping windows, and each word belongs to the one in which it is furthest from a window edge. The only file that
+uses -100 and `word_ids()`.
 """
 
 from __future__ import annotations
@@ -10,15 +10,20 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-from collections.abc import Mapping, Sequence
+from bisect import bisect_left, bisect_right
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple
+from itertools import chain, pairwise
+from typing import TYPE_CHECKING, Any, NamedTuple
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from ner_lightning import tags
 from ner_lightning.errors import InputError
 from ner_lightning.pretrained import as_in_text, needs_spaces
+from ner_lightning.windows import Windows, offsets_of, ranges
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
@@ -27,17 +32,16 @@ log = logging.getLogger(__name__)
 
 IGNORE = -100  # the label that PyTorch's cross entropy leaves out
 
-Columns = dict[str, list[list[int]] | list[int]]
-
 _REPORTS = 20  # long words that are told of; a file that is full of them is not told word by word
 
 
 class Window(NamedTuple):
-    """The words [start, end) of a sentence, and which of them are scored here."""
+    """The words [start, end) of a sentence, and those of them that are scored here: [first, last)."""
 
     start: int
     end: int
-    scored: list[int]
+    first: int
+    last: int
 
 
 class Piece(NamedTuple):
@@ -88,9 +92,9 @@ class Encoder:
             )
         self._reported: set[str] = set()  # words longer than a window, each of which is told once
         ids = {label: number for number, label in enumerate(self.labels)}
-        self._continuation = [
-            ids.get(tags.continuation(label), IGNORE) if label_all_tokens else IGNORE for label in self.labels
-        ]
+        self._continuation = np.array(
+            [ids.get(tags.continuation(label), IGNORE) if label_all_tokens else IGNORE for label in self.labels]
+        )
 
     def encode(
         self,
@@ -99,7 +103,7 @@ class Encoder:
         *,
         first_word: int = 0,
         first_sentence: int = 0,
-    ) -> Columns:
+    ) -> Windows:
         """Encode consecutive sentences of a split.
 
         Args:
@@ -109,19 +113,43 @@ class Encoder:
             first_sentence: Position in the split of the first sentence.
 
         Returns:
-            Columns of one row a window: `input_ids`; `labels`, -100 where there is no loss; `word_index`, the
-            position of the word in the split, -1 where none is scored; `sentence_index`; `length` in sub-words.
+            The windows; `labels` are -100 where there is no loss.
         """
-        columns: Columns = {"input_ids": [], "labels": [], "word_index": [], "sentence_index": [], "length": []}
-        for number, pieces in enumerate(self._split(sentences)):
-            gold = tag_ids[number] if tag_ids is not None else None
-            for window in cut([len(p) for p in pieces], self._capacity):
-                row = self._encode_window(pieces, gold, first_word, window)
-                row["sentence_index"] = first_sentence + number
-                for name, values in columns.items():
-                    values.append(row[name])  # type: ignore[arg-type]
-            first_word += len(pieces)
-        return columns
+        ids, sizes = self._pieces(sentences)
+        words = offsets_of([len(words) for words in sentences])  # before each sentence
+        starts = offsets_of(sizes)  # sub-words before each word
+        number, start, end, first, last = np.array(self._cut(words, starts), dtype=np.int64).reshape(-1, 5).T
+        owner = np.repeat(np.arange(len(sizes)), sizes)  # the word of each sub-word
+        # the sub-word of each word that is scored: the one behind a space that is a sub-word of its own
+        lead = starts[:-1] + ((sizes > 1) & (ids[starts[:-1]] == self._space_id) if self._space_id is not None else 0)
+        labels = np.full(len(ids), IGNORE)
+        if tag_ids is not None:
+            gold = np.fromiter(chain.from_iterable(tag_ids), dtype=np.int64, count=len(sizes))
+            labels = self._continuation[gold][owner]
+            labels[starts[:-1]] = IGNORE
+            labels[lead] = gold
+        leads = np.zeros(len(ids), dtype=bool)
+        leads[lead] = True
+
+        inner = starts[end] - starts[start]  # sub-words of each window, without special tokens
+        before, behind = len(self._prefix), len(self._suffix)
+        offsets = offsets_of(inner + before + behind)
+        of, to = ranges(starts[start], inner), ranges(offsets[:-1] + before, inner)
+        here = (owner[of] >= np.repeat(first, inner)) & (owner[of] < np.repeat(last, inner))
+        windows = Windows(
+            input_ids=np.empty(offsets[-1], dtype=np.int32),
+            labels=np.full(offsets[-1], IGNORE, dtype=np.int32),
+            scored=np.zeros(offsets[-1], dtype=bool),
+            offsets=offsets,
+            first_word=first_word + first,
+            sentence_index=first_sentence + number,
+        )
+        windows.input_ids[offsets[:-1, None] + np.arange(before)] = self._prefix
+        windows.input_ids[to] = ids[of]
+        windows.input_ids[offsets[1:, None] - behind + np.arange(behind)] = self._suffix
+        windows.labels[to] = np.where(here, labels[of], IGNORE)
+        windows.scored[to] = leads[of] & here
+        return windows
 
     def align(self, words: Sequence[str], tag_ids: Sequence[int]) -> list[Piece]:
         """One sentence as the model sees it, sub-word by sub-word, for a person to read.
@@ -131,13 +159,13 @@ class Encoder:
             tag_ids: Label id of each word.
         """
         aligned = []
-        pieces = self._split([words])[0]
-        for window in cut([len(p) for p in pieces], self._capacity):
-            row = self._encode_window(pieces, tag_ids, 0, window)
-            inside = [words[i] for i in range(window.start, window.end) for _ in pieces[i]]
+        windows, (_, sizes) = self.encode([words], [tag_ids]), self._pieces([words])
+        for number, window in enumerate(cut(sizes.tolist(), self._capacity)):
+            inside = [words[i] for i in range(window.start, window.end) for _ in range(sizes[i])]
             owner = [*[None] * len(self._prefix), *inside, *[None] * len(self._suffix)]
-            tokens = self.tokenizer.convert_ids_to_tokens(row["input_ids"])
-            for token, word, label in zip(tokens, owner, row["labels"], strict=True):  # type: ignore[arg-type]
+            row = windows[[number]]
+            tokens = self.tokenizer.convert_ids_to_tokens(row.input_ids.tolist())
+            for token, word, label in zip(tokens, owner, row.labels.tolist(), strict=True):
                 aligned.append(Piece(token, word, None if label == IGNORE else self.labels[label]))
         return aligned
 
@@ -158,66 +186,60 @@ class Encoder:
         ]
         return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
 
-    def _split(self, sentences: Sequence[Sequence[str]]) -> list[list[list[int]]]:
-        """Sub-word ids of each word of each sentence, never none and never more than fit in a window."""
-        if not any(sentences):  # the tokenizer refuses a batch without a word
-            return [[] for _ in sentences]
-        lists = [as_in_text(words) if self._spaces else list(words) for words in sentences]
+    def _pieces(self, sentences: Sequence[Sequence[str]]) -> tuple[NDArray[Any], NDArray[Any]]:
+        """Sub-words of all words, and how many each word has: never none and never more than fit in a window."""
+        lengths = [len(words) for words in sentences]
+        if not any(lengths):  # the tokenizer refuses a batch without a word
+            return np.zeros(0, dtype=np.int64), np.zeros(0, dtype=np.int64)
         encoded = self.tokenizer(
-            lists,
+            [as_in_text(words) if self._spaces else list(words) for words in sentences],
             is_split_into_words=True,
             add_special_tokens=False,
             return_attention_mask=False,
             return_token_type_ids=False,
             verbose=False,  # no warning about long sentences: they are cut into windows
         )
-        split = []
-        for number, words in enumerate(sentences):
-            pieces: list[list[int]] = [[] for _ in words]
-            for word, token in zip(encoded.word_ids(number), encoded["input_ids"][number], strict=True):
-                pieces[word].append(token)
-            split.append([self._fit(word, ids) for word, ids in zip(words, pieces, strict=True)])
-        return split
+        ids = np.fromiter(chain.from_iterable(encoded["input_ids"]), dtype=np.int64)
+        of_sentence = (encoded.word_ids(number) for number in range(len(sentences)))
+        owner = np.fromiter(chain.from_iterable(of_sentence), dtype=np.int64, count=len(ids))
+        owner += np.repeat(offsets_of(lengths)[:-1], [len(row) for row in encoded["input_ids"]])
+        sizes = np.bincount(owner, minlength=sum(lengths))
+        return self._fit(sentences, ids, sizes)
 
-    def _fit(self, word: str, ids: list[int]) -> list[int]:
-        if not ids:  # white space, control characters: the word still has to be scored
+    def _fit(
+        self, sentences: Sequence[Sequence[str]], ids: NDArray[Any], sizes: NDArray[Any]
+    ) -> tuple[NDArray[Any], NDArray[Any]]:
+        empty = sizes == 0  # white space, control characters: the word still has to be scored
+        long = sizes > self._capacity
+        words = list(chain.from_iterable(sentences)) if empty.any() or long.any() else []
+        if empty.any():
             unknown = self._space_id if self.tokenizer.unk_token_id is None else self.tokenizer.unk_token_id
             if unknown is None:
+                word = words[int(empty.argmax())]
                 raise InputError(f"the word {word!r} has no sub-word, and the tokenizer has no unknown token for it")
-            return [unknown]
-        if len(ids) > self._capacity and len(self._reported) < _REPORTS and word not in self._reported:
-            self._reported.add(word)
-            log.warning(
-                "the word %.40r has %d sub-words, a window holds %d: the rest of the word is not seen",
-                word,
-                len(ids),
-                self._capacity,
-            )
-        return ids[: self._capacity]
+            ids, sizes = np.insert(ids, offsets_of(sizes)[:-1][empty], unknown), np.maximum(sizes, 1)
+        for number in np.flatnonzero(long).tolist():
+            if len(self._reported) < _REPORTS and words[number] not in self._reported:
+                self._reported.add(words[number])
+                log.warning(
+                    "the word %.40r has %d sub-words, a window holds %d: the rest of the word is not seen",
+                    words[number],
+                    sizes[number],
+                    self._capacity,
+                )
+        within = np.minimum(sizes, self._capacity)
+        return ids[ranges(offsets_of(sizes)[:-1], within)], within
 
-    def _encode_window(
-        self, pieces: list[list[int]], gold: Sequence[int] | None, first_word: int, window: Window
-    ) -> dict[str, list[int] | int]:
-        """A row; `first_word` is the position in the split of the first word of the sentence."""
-        input_ids, labels, word_index = (
-            list(self._prefix),
-            [IGNORE] * len(self._prefix),
-            [-1] * len(self._prefix),
-        )
-        scored = set(window.scored)
-        for word in range(window.start, window.end):
-            space = len(pieces[word]) > 1 and pieces[word][0] == self._space_id
-            rest = len(pieces[word]) - 1 - space
-            input_ids += pieces[word]
-            word_index += [-1] * space + [first_word + word if word in scored else -1] + [-1] * rest
-            if gold is not None and word in scored:
-                labels += [IGNORE] * space + [gold[word]] + [self._continuation[gold[word]]] * rest
+    def _cut(self, words: NDArray[Any], starts: NDArray[Any]) -> list[tuple[int, ...]]:
+        """Sentence, and `Window` over the words of all sentences, of each window."""
+        rows: list[tuple[int, ...]] = []
+        for number, (start, end) in enumerate(pairwise(words.tolist())):
+            if starts[end] - starts[start] <= self._capacity:
+                rows += [(number, start, end, start, end)] if start < end else []
             else:
-                labels += [IGNORE] * len(pieces[word])
-        input_ids += self._suffix
-        labels += [IGNORE] * len(self._suffix)
-        word_index += [-1] * len(self._suffix)
-        return {"input_ids": input_ids, "labels": labels, "word_index": word_index, "length": len(input_ids)}
+                windows = cut(np.diff(starts[start : end + 1]).tolist(), self._capacity)
+                rows += [(number, *(start + word for word in window)) for window in windows]
+        return rows
 
 
 def cut(sizes: Sequence[int], capacity: int) -> list[Window]:
@@ -233,23 +255,21 @@ def cut(sizes: Sequence[int], capacity: int) -> list[Window]:
     Returns:
         Windows from left to right. Each word of the sentence is scored in exactly one of them, each window scores one.
     """
-    if not sizes:
-        return []
-    starts = [0]  # starts[i]: sub-words before word i
-    for size in sizes:
-        starts.append(starts[-1] + size)
-    spans = _spans(starts, capacity)
-    best = [(-1.0, 0)] * len(sizes)  # of each word: distance to the nearer cut, window
+    words, starts = len(sizes), offsets_of(sizes)
+    spans = _spans(starts.tolist(), capacity)
+    best, owner = np.full(words, -1.0), np.zeros(words, dtype=np.int64)  # distance to the nearer cut, window
     for number, (start, end) in enumerate(spans):
-        for word in range(start, end):
-            left = starts[word] - starts[start] if start else float("inf")
-            right = starts[end] - starts[word + 1] if end < len(sizes) else float("inf")
-            if min(left, right) > best[word][0]:
-                best[word] = (min(left, right), number)
-    scored: list[list[int]] = [[] for _ in spans]
-    for word, (_, number) in enumerate(best):
-        scored[number].append(word)
-    return [Window(*span, words) for span, words in zip(spans, scored, strict=True) if words]
+        left = starts[start:end] - starts[start] if start else np.inf
+        right = starts[end] - starts[start + 1 : end + 1] if end < words else np.inf
+        distance = np.broadcast_to(np.minimum(left, right), end - start)
+        better = distance > best[start:end]
+        best[start:end][better] = distance[better]
+        owner[start:end][better] = number
+    # where a window begins to be the best one, all before it end: its words are neighbours
+    bounds = np.searchsorted(owner, np.arange(len(spans) + 1)).tolist()
+    return [
+        Window(*span, *scored) for span, scored in zip(spans, pairwise(bounds), strict=True) if scored[0] < scored[1]
+    ]
 
 
 def _spans(starts: list[int], capacity: int) -> list[tuple[int, int]]:
@@ -257,20 +277,14 @@ def _spans(starts: list[int], capacity: int) -> list[tuple[int, int]]:
     spans: list[tuple[int, int]] = []
     start = 0
     while True:
-        end = start
-        while end < words and starts[end + 1] - starts[start] <= capacity:
-            end += 1
+        end = bisect_right(starts, starts[start] + capacity) - 1
         if end == words:
-            while start and starts[words] - starts[start - 1] <= capacity:
-                start -= 1  # the last window reaches back as far as it can: more context costs nothing
-            return [*spans, (start, end)]
+            # the last window reaches back as far as it can: more context costs nothing
+            return [*spans, (bisect_left(starts, starts[words] - capacity), words)]
         spans.append((start, end))
         # the next word must fit beside what is repeated
         shared = min(capacity // 2, capacity - (starts[end + 1] - starts[end]))
-        following = end
-        while following - 1 > start and starts[end] - starts[following - 1] <= shared:
-            following -= 1
-        start = following
+        start = min(max(bisect_left(starts, starts[end] - shared), start + 1), end)
 
 
 @dataclass(frozen=True)
@@ -289,28 +303,33 @@ class Collator:
     multiple: int
     max_seq_length: int
 
-    def __call__(self, rows: Mapping[str, Sequence[Sequence[int]]]) -> dict[str, torch.Tensor | int]:
+    def __call__(self, windows: Windows) -> dict[str, torch.Tensor | int]:
         """Make a batch.
 
         Args:
-            rows: Columns as `Encoder.encode` gives them.
+            windows: Those of the batch, one or more.
 
         Returns:
-            `input_ids`, `attention_mask`, `labels`, `word_index`: (windows, length); `sentence_index`: (windows,);
-            `num_words`.
+            `input_ids`, `attention_mask`, `labels`, `word_index` (position in the split, -1 where no word is scored):
+            (windows, length); `sentence_index`: (windows,); `num_words`.
         """
-        longest = max(len(ids) for ids in rows["input_ids"])
+        longest = int(windows.lengths.max())
         length = max(longest, min(-(-longest // self.multiple) * self.multiple, self.max_seq_length))
+        inside = np.arange(length) < windows.lengths[:, None]  # (windows, length)
 
-        def pad(values: Sequence[Sequence[int]], fill: int) -> torch.Tensor:
-            return torch.tensor([[*row, *[fill] * (length - len(row))] for row in values])
+        def pad(values: NDArray[Any], fill: int) -> NDArray[Any]:
+            padded = np.full(inside.shape, fill, dtype=np.int64)
+            padded[inside] = values
+            return padded
 
+        scored = pad(windows.scored, 0)
+        word_index = np.where(scored, windows.first_word[:, None] + scored.cumsum(axis=1) - 1, -1)
         return {
-            "input_ids": pad(rows["input_ids"], self.pad_token_id),
-            "attention_mask": pad([[1] * len(ids) for ids in rows["input_ids"]], 0),
-            "labels": pad(rows["labels"], IGNORE),
-            "word_index": pad(rows["word_index"], -1),
-            "sentence_index": torch.tensor(rows["sentence_index"]),
+            "input_ids": torch.from_numpy(pad(windows.input_ids, self.pad_token_id)),
+            "attention_mask": torch.from_numpy(inside.astype(np.int64)),
+            "labels": torch.from_numpy(pad(windows.labels, IGNORE)),
+            "word_index": torch.from_numpy(word_index),
+            "sentence_index": torch.from_numpy(windows.sentence_index),
             "num_words": self.num_words,
         }
 

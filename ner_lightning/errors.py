@@ -1,7 +1,10 @@
 """The exception for what the user can mend, and how messages say what was wrong."""
 
+import re
 from collections.abc import Iterable
 from difflib import get_close_matches
+
+_UNKNOWN = re.compile(r"unrecognized arguments: .*?(--[\w.-]+)|does not accept option '([\w.]+)'")
 
 
 class InputError(ValueError):
@@ -34,3 +37,16 @@ def suggestion(word: str, known: Iterable[str]) -> str:
     """
     close = get_close_matches(word, known, n=1)
     return f"; did you mean {close[0]}?" if close else ""
+
+
+def with_suggestion(message: str, options: Iterable[str]) -> str:
+    """Add the option that was meant to what a parser says of an unknown one.
+
+    Args:
+        message: What the parser says.
+        options: Names of its options, without dashes.
+    """
+    if not (unknown := _UNKNOWN.search(message)):
+        return message
+    typed, of_a_file = unknown.groups()
+    return message + suggestion(typed or of_a_file, [f"--{name}" if typed else name for name in options])

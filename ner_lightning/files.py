@@ -6,6 +6,7 @@ import hashlib
 import os
 import platform
 import re
+import shutil
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -19,9 +20,6 @@ _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 def open_to_read(path: str | Path) -> BinaryIO:
     """Open a file that a user named.
-
-    Args:
-        path: The file.
 
     Raises:
         InputError: There is no such file, or it cannot be read.
@@ -37,14 +35,7 @@ def open_to_read(path: str | Path) -> BinaryIO:
 
 
 def digest(path: str | Path) -> str:
-    """SHA-256 of what is in a file, as hexadecimal digits.
-
-    Args:
-        path: The file.
-
-    Raises:
-        InputError: There is no such file, or it cannot be read.
-    """
+    """SHA-256 of what is in a file, as hexadecimal digits."""
     with open_to_read(path) as file:
         return hashlib.file_digest(file, "sha256").hexdigest()  # type: ignore[arg-type]
 
@@ -108,19 +99,21 @@ def remove_left_behind(partials: Iterable[Path]) -> None:
     """Remove what processes of this host were writing when they were killed.
 
     Args:
-        partials: Files that `replacing` may have made; those of living processes and of other hosts stay.
+        partials: Files or folders with a `process_mark` before their suffix; those of living processes and of other
+            hosts stay.
     """
     for partial in partials:
         before, _, pid = partial.name.removesuffix(".partial").rpartition("-")
-        if before.endswith(f".{platform.node()}") and is_left_over(f"{platform.node()}-{pid}"):
+        if not (before.endswith(f".{platform.node()}") and is_left_over(f"{platform.node()}-{pid}")):
+            continue
+        if partial.is_dir():
+            shutil.rmtree(partial, ignore_errors=True)
+        else:
             partial.unlink(missing_ok=True)
 
 
 def refuse_unwritable(path: Path) -> None:
     """Refuse what `replacing` would refuse, long before there is anything to write.
-
-    Args:
-        path: The file to write or to replace.
 
     Raises:
         InputError: The file cannot be written.
@@ -134,11 +127,7 @@ def process_mark() -> str:
 
 
 def is_left_over(mark: str) -> bool:
-    """Whether the process that made a mark is gone: of another machine, which may share the disk, it is not known.
-
-    Args:
-        mark: As `process_mark` made it.
-    """
+    """Whether the process that made a mark is gone: of another machine, which may share the disk, it is not known."""
     machine, _, number = mark.rpartition("-")
     if machine != platform.node() or not number.isdigit() or os.name != "posix":
         return False

@@ -1,7 +1,7 @@
 """What signals do to a run: it stops at the end of a step, keeps its state, and says how to go on.
 
-Ctrl-C, and what schedulers send before they kill: the first process stops, the others do nothing but pass a signal on
-to it, and end with it.
+Ctrl-C, and what schedulers send before they kill: the first process stops; the others only pass the signal on to
+it, and end with it.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.strategies import DDPStrategy, SingleDeviceStrategy
 
-from ner_lightning.checkpoints import LastCheckpoint
+from ner_lightning.saving import LastCheckpoint
 
 _SIGNALS = [signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGHUP]
 _LAUNCHER = "NER_LIGHTNING_LAUNCHER"  # the process that starts others for Lightning, in their environment
@@ -187,7 +187,7 @@ class Interruption(Callback):
 
 @contextmanager
 def ending_with_launcher() -> Iterator[None]:
-    """Let the processes that Lightning starts beside the first one end when that one has ended, however it did.
+    """End the processes that Lightning starts beside the first one when that one ends, for whatever reason.
 
     They might wait for it in the network for half an hour.
     """
@@ -208,7 +208,7 @@ def _end_with(parent: int) -> None:
 
 
 def _leave_terminal() -> None:
-    """Print into nothing where the terminal has hung up, so that the rest of the run does not fail because of it."""
+    """Print nowhere once the terminal is gone, so that the rest of the run does not fail because of it."""
     for descriptor in (1, 2):
         try:
             os.write(descriptor, b"")

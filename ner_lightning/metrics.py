@@ -1,7 +1,7 @@
-"""The score of a split, every word of it counted once, whatever batch, window or process it came from.
+"""The score of a split: every word counts once, whatever batch, window or process it came from.
 
 Holds `EntityScore`, a torchmetrics Metric that puts each word's prediction in its place and lets seqeval
-score whole sentences. It refuses to know batches, sub-words and tokenizers: it is told words, by number.
+score whole sentences. It takes words by their number in the split and needs no batches, sub-words or tokenizers.
 """
 
 from collections.abc import Iterable, Sequence
@@ -24,19 +24,19 @@ _Numbers = tuple[float, float, float, float]  # in the order of _NAMES
 class EntityScore(Metric):
     """Entity precision, recall and F1 as seqeval counts them, over words collected in any order.
 
-    Every word carries its number in the split. A word that comes twice, in another batch or from another
-    process, counts once; a word that never comes is an error and not a lower score.
+    Every word carries its number in the split. A word that is given twice, in another batch or
+    by another process, counts once; a missing word is an error and not a lower score.
 
     With labels that are no entity scheme (part-of-speech tags), precision, recall and F1 are the means over
-    the labels in use (macro), and each label stands where a type stands otherwise.
+    the labels in use (macro), and numbers by label take the place of those by type.
 
     Args:
         labels: Label names in the order of their ids; entity labels in IOB2.
         mode: `default` reads ill-formed tags as conlleval does (an `I-PER` after `O` begins an entity);
             `strict` counts only entities that are well-formed in IOB2.
-        allow_missing: Score the words that came even if some did not, for runs over a part of a split.
+        allow_missing: Score the words that were given even if some are missing, for runs over a part of a split.
 
-    Example:
+    Examples:
         >>> from torch import tensor
         >>> score = EntityScore(["O", "B-LOC", "I-LOC", "B-PER", "I-PER"])
         >>> words = {"word_index": tensor([2, 0, 1]), "sentence_index": tensor([1, 0, 0]), "num_words": 3}
@@ -67,20 +67,20 @@ class EntityScore(Metric):
         self.mode = mode
         self.allow_missing = allow_missing
         self._entities = is_entity_scheme(labels)
-        # one flat vector per update, four numbers a word: one collective for all of them, and of one
+        # one flat vector per update, four numbers a word, of 32 bits: one collective for all of them, and of one
         # dimension, as is the empty vector that torchmetrics puts in for a process that saw nothing
         self.add_state("rows", default=[], dist_reduce_fx="cat")
         self.add_state("num_words", default=torch.tensor(0), dist_reduce_fx="max")
 
     @property
     def dtype(self) -> torch.dtype:
-        """Type of that empty vector, which must be gathered together with whole numbers from the others."""
-        return torch.int64
+        """Type of that empty vector, which is gathered together with the integers of other processes."""
+        return torch.int32
 
     def update(
         self, word_index: Tensor, predictions: Tensor, targets: Tensor, sentence_index: Tensor, num_words: int
     ) -> None:
-        """Take in some words: any number, in any order, some of them again.
+        """Add words: any number, in any order; one that is added again counts once.
 
         Args:
             word_index: Position of each word in its split, from 0.
@@ -94,11 +94,11 @@ class EntityScore(Metric):
             given = ", ".join(f"{str(column.dtype)[6:]} {list(column.shape)}" for column in columns)
             raise ValueError(f"expected four vectors of whole numbers, one number a word, got {given}")
         assert isinstance(self.rows, list), "update() between sync() and unsync()"
-        self.rows.append(torch.stack([column.to(torch.int64) for column in columns], dim=1).flatten())
+        self.rows.append(torch.stack([column.to(torch.int32) for column in columns], dim=1).flatten())
         self.num_words = self.num_words.clamp(min=num_words)
 
     def compute(self) -> dict[str, float]:
-        """Score what came.
+        """Score the words that were added.
 
         Returns:
             `f1`, `precision`, `recall`, `accuracy` (of words), `support` and `words`, and for each type
@@ -133,13 +133,13 @@ class EntityScore(Metric):
 
     def _rows_by_word(self) -> Tensor:
         """One row for each word seen, by position: (words, 4), columns in the order of `update`."""
-        flat = dim_zero_cat(self.rows) if len(self.rows) else torch.empty(0, dtype=torch.int64)
+        flat = dim_zero_cat(self.rows) if len(self.rows) else torch.empty(0, dtype=torch.int32)
         rows = flat.cpu().view(-1, 4)
         ids = rows[:, 1:3]
         assert bool(((ids >= 0) & (ids < len(self.labels))).all()), "a label id that is none of the labels"
         # of one word the smallest predicted id comes first and stays: which one stays must not depend on the
         # order of updates, should two processes ever disagree
-        rows = rows[(rows[:, 0] * len(self.labels) + rows[:, 1]).argsort()]
+        rows = rows[(rows[:, 0].long() * len(self.labels) + rows[:, 1]).argsort()]
         again = rows[1:, 0] == rows[:-1, 0]
         assert torch.equal(rows[1:, 2:][again], rows[:-1, 2:][again]), "a word with two targets or sentences"
         return rows[torch.cat([torch.ones(min(len(rows), 1), dtype=torch.bool), ~again])]

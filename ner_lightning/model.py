@@ -3,26 +3,38 @@
 It takes batches as `encoding.Collator` makes them and gives (word, label) pairs to `EntityScore`.
 """
 
+import logging
 import math
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+import numpy as np
 import torch
 from lightning.pytorch import LightningModule
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.plugins.precision import MixedPrecision, Precision
 from lightning.pytorch.utilities import GradClipAlgorithmType
+from lightning.pytorch.utilities.memory import is_oom_error
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 from torch.nn import functional
+from torch.utils.data import DataLoader
 
+from ner_lightning.attention import make_unpadded, run_unpadded
 from ner_lightning.decoding import decode, probabilities
+from ner_lightning.embedding import CompactEmbedding, compact
+from ner_lightning.encoding import Collator
 from ner_lightning.errors import InputError
 from ner_lightning.metrics import EntityScore
 from ner_lightning.pretrained import head_parameters, load_token_classifier
+from ner_lightning.products import OneDNNProducts
+from ner_lightning.windows import Windows
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
+
+log = logging.getLogger(__name__)
 
 Batch = dict[str, Any]
 
@@ -43,8 +55,15 @@ class TokenClassificationModule(LightningModule):
         weight_decay: Decay of AdamW, for all parameters but biases and norms.
         warmup_ratio: Part of all steps in which the learning rate rises from zero; after that it falls to zero.
         gradient_checkpointing: Recompute activations in the backward pass: less memory, about a third slower.
+        unpadded: Run the sub-words of a batch as one row, padded around attention alone. It pays where windows of a
+            batch differ in length, which batches by length here hardly do. A model that cannot do it says so.
         freeze_embeddings: Do not train the embeddings.
         freeze_layers: Do not train this many of the lowest layers, nor the embeddings below them.
+        compact_embedding: Train only those rows of the embedding table whose sub-words occur in the training data; the
+            others decay as they would. Less time and memory, equal weights. In one process, with the optimizer of
+            this class.
+        onednn: Compute linear layers in float32 by oneDNN on processors that MKL is slow on (AMD with AVX-512): about
+            twice as fast, equal to rounding.
         subword_weight: Weight in the training loss of a word's continuation sub-words (all but the first), with
             `--data.label_all_tokens`; the first, which is scored, has 1. A little is enough for
             `transformers.pipeline`, which reads all of them.
@@ -68,8 +87,11 @@ class TokenClassificationModule(LightningModule):
         weight_decay: float = 0.01,
         warmup_ratio: float = 0.0,
         gradient_checkpointing: bool = False,
+        unpadded: bool = False,
         freeze_embeddings: bool = False,
         freeze_layers: int = 0,
+        compact_embedding: bool = True,
+        onednn: bool = True,
         subword_weight: float = 0.1,
         terminate_on_nan: bool = True,
         score_mode: Literal["default", "strict"] = "default",
@@ -93,6 +115,8 @@ class TokenClassificationModule(LightningModule):
         self.head_learning_rate = learning_rate if head_learning_rate is None else head_learning_rate
         self.weight_decay = weight_decay
         self.warmup_ratio = warmup_ratio
+        self.compact_embedding = compact_embedding
+        self.onednn = onednn
         self.subword_weight = subword_weight
         self.terminate_on_nan = terminate_on_nan
         self.model = load_token_classifier(
@@ -103,10 +127,12 @@ class TokenClassificationModule(LightningModule):
             trust_remote_code=trust_remote_code,
         )
         if gradient_checkpointing:
-            _recompute_activations(self.model)
+            _recompute_activations(self.model, onednn=onednn)
+        self._unpadded = unpadded and make_unpadded(self.model)
         _freeze(self.model.base_model, embeddings=freeze_embeddings or freeze_layers > 0, layers=freeze_layers)
         self.val_score = EntityScore(labels, mode=score_mode)
         self.test_score = EntityScore(labels, mode=score_mode)
+        self._too_large = math.inf  # sub-words of the smallest batch that did not fit in memory in evaluation
         self._validated_at: int | None = None  # the step whose weights were last scored on all of the split
 
     def forward(self, batch: Batch) -> Any:
@@ -159,7 +185,9 @@ class TokenClassificationModule(LightningModule):
             InputError: It is not finite.
         """
         loss: Tensor = self(batch).loss
-        if self.terminate_on_nan and not loss.isfinite():
+        # a GPU would have to wait for each loss; once weights are not finite, no later loss is
+        every = 1 if self.device.type == "cpu" else max(1, self.trainer.log_every_n_steps)  # type: ignore[attr-defined]
+        if self.terminate_on_nan and batch_idx % every == 0 and not loss.isfinite():
             raise InputError(f"the training loss is {loss.item()} {self._diverged()}")
         self.log("train_loss", loss, prog_bar=True)
         return loss
@@ -182,7 +210,7 @@ class TokenClassificationModule(LightningModule):
         Returns:
             Positions of the words in their split, their label ids, and how probable these are (float32), all (words,).
         """
-        word_index, label_ids, logits = self._words(batch, self._run(batch).logits)
+        word_index, label_ids, logits = self._words(batch)
         return word_index, label_ids, probabilities(logits, label_ids)
 
     def on_validation_epoch_end(self) -> None:
@@ -202,14 +230,23 @@ class TokenClassificationModule(LightningModule):
         steps = self.trainer.estimated_stepping_batches
         if math.isinf(steps):
             raise InputError("the learning rate falls to zero over all steps: give --trainer.max_epochs or max_steps")
+        embedding = self._compact_embedding()
         optimizer = torch.optim.AdamW(
             self._parameter_groups(),
             lr=self.learning_rate,
             weight_decay=self.weight_decay,
             fused=self._fused(),
         )
+        if embedding is not None:
+            embedding.attach(optimizer)
         schedule = get_linear_schedule_with_warmup(optimizer, math.ceil(steps * self.warmup_ratio), int(steps))
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+    def on_fit_end(self) -> None:
+        """Leave an ordinary embedding."""
+        embedding = self.model.get_input_embeddings()
+        if isinstance(embedding, CompactEmbedding):
+            self.model.set_input_embeddings(embedding.whole())
 
     def configure_gradient_clipping(
         self,
@@ -217,20 +254,27 @@ class TokenClassificationModule(LightningModule):
         gradient_clip_val: int | float | None = None,
         gradient_clip_algorithm: str | None = None,
     ) -> None:
-        """Clip as the Trainer says, with bfloat16 too.
+        """Clip as the Trainer says, with bfloat16 too; on a processor without a pass where the norm is small enough.
 
         Lightning refuses to clip for fused optimizers in mixed precision, since their gradients may still be scaled.
         With bfloat16 nothing is scaled.
         """
-        precision = self.trainer.precision_plugin
-        if isinstance(precision, MixedPrecision) and precision.scaler is None:
-            algorithm = GradClipAlgorithmType(gradient_clip_algorithm or "norm")
-            Precision.clip_gradients(precision, optimizer, gradient_clip_val or 0.0, algorithm)
+        precision, limit = self.trainer.precision_plugin, gradient_clip_val or 0.0
+        algorithm = GradClipAlgorithmType(gradient_clip_algorithm or "norm")
+        unscaled = isinstance(precision, MixedPrecision) and precision.scaler is None
+        plain = self.device.type == "cpu" and (unscaled or type(precision) is Precision)
+        if plain and algorithm == GradClipAlgorithmType.NORM and limit > 0:
+            parameters = list(precision.main_params(optimizer))
+            norm = nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
+            if norm + 1e-6 > limit:  # below, PyTorch multiplies all gradients by 1
+                nn.utils.clip_grads_with_norm_(parameters, limit, norm)
+        elif unscaled:
+            Precision.clip_gradients(precision, optimizer, limit, algorithm)
         else:
             self.clip_gradients(optimizer, gradient_clip_val, gradient_clip_algorithm)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Keep the scores with the very weights that were scored, and what decoded them where that is a subclass.
+        """Save the scores with the weights that were scored, and the name of a decoding of a subclass.
 
         Raises:
             InputError: A weight is not finite: such a model is not kept.
@@ -273,10 +317,12 @@ class TokenClassificationModule(LightningModule):
 
     def _run(self, batch: Batch) -> Any:
         # no token_type_ids: a window is one segment, which is what every model assumes without them
-        return self.model(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"])
+        inputs = {name: batch[name] for name in ("input_ids", "attention_mask")}
+        with _products(self.onednn):
+            return run_unpadded(self.model, **inputs) if self._unpadded else self.model(**inputs)
 
     def _score(self, batch: Batch, score: EntityScore, stage: str) -> None:
-        word_index, predictions, logits = self._words(batch, self._run(batch).logits)
+        word_index, predictions, logits = self._words(batch)
         scored = batch["word_index"] >= 0  # (windows, length)
         sentences = batch["sentence_index"][:, None].expand_as(scored)
         targets = batch["labels"][scored]
@@ -286,10 +332,32 @@ class TokenClassificationModule(LightningModule):
         loss = functional.cross_entropy(logits.float(), targets)
         self.log(f"{stage}_loss", loss, batch_size=len(targets), on_epoch=True, sync_dist=True)
 
-    def _words(self, batch: Batch, logits: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Positions, label ids and logits (words, labels) of the words scored here, at their first sub-words."""
-        scored = batch["word_index"] >= 0
-        return batch["word_index"][scored], self.decode(batch, logits)[scored], logits[scored]
+    def _words(self, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
+        """Positions, label ids and logits (words, labels) of the words scored here, at their first sub-words.
+
+        A batch that does not fit in memory is halved, and so is each later one that is as large.
+        """
+        windows, length = batch["input_ids"].shape
+        if windows == 1 or windows * length < self._too_large:
+            try:
+                logits, scored = self._run(batch).logits, batch["word_index"] >= 0
+                return batch["word_index"][scored], self.decode(batch, logits)[scored], logits[scored]
+            except RuntimeError as error:
+                if windows == 1 or not (isinstance(error, torch.OutOfMemoryError) or is_oom_error(error)):
+                    raise
+            # not within `except`: there the traceback still holds the tensors
+            self._too_large = windows * length
+            log.warning(
+                "a batch of %d windows of %d sub-words does not fit in memory: such batches are halved from here on; "
+                "--data.eval_max_tokens=%d does without the attempts",
+                windows,
+                length,
+                self._too_large // 2,
+            )
+        parts = {name: values.split(-(-windows // 2)) for name, values in batch.items() if name != "num_words"}
+        halves = [batch | dict(zip(parts, half, strict=True)) for half in zip(*parts.values(), strict=True)]
+        word_index, label_ids, logits = (torch.cat(pair) for pair in zip(*map(self._words, halves), strict=True))
+        return word_index, label_ids, logits
 
     def _log_scores(self, score: EntityScore, stage: str, *, whole: bool) -> None:
         score.allow_missing = not whole
@@ -315,13 +383,24 @@ class TokenClassificationModule(LightningModule):
             for (is_head, decays), parameters in groups.items()
         ]
 
+    def _compact_embedding(self) -> CompactEmbedding | None:
+        """Train only the rows that the training data needs, where it is known which these are."""
+        loader = self.trainer.train_dataloader
+        if not self.compact_embedding or self.trainer.world_size > 1 or not isinstance(loader, DataLoader):
+            return None
+        windows, collator = loader.dataset, loader.collate_fn
+        if not isinstance(windows, Windows) or not isinstance(collator, Collator):
+            return None
+        ids = np.union1d(windows.input_ids, [collator.pad_token_id])
+        return compact(self.model, torch.from_numpy(ids.astype(np.int64)))
+
     def _fused(self) -> bool:
         # a fused optimizer undoes the scaling of fp16 in its step, after the gradients were clipped
         return self.device.type in ("cuda", "cpu") and self.trainer.precision != "16-mixed"
 
 
 def is_whole(limit: float) -> bool:
-    """Whether a limit of batches leaves out none.
+    """Whether a limit on batches leaves none out.
 
     Args:
         limit: As the Trainer has it: to Lightning 1 is one batch, and 1.0 is all of them.
@@ -329,12 +408,17 @@ def is_whole(limit: float) -> bool:
     return isinstance(limit, float) and limit == 1.0
 
 
-def _recompute_activations(model: "PreTrainedModel") -> None:
+def _products(onednn: bool) -> AbstractContextManager[Any]:
+    return OneDNNProducts() if onednn else nullcontext()
+
+
+def _recompute_activations(model: "PreTrainedModel", *, onednn: bool) -> None:
     if not model.supports_gradient_checkpointing:
         raise InputError(f"--model.gradient_checkpointing: {type(model).__name__} cannot do it; leave it out")
     # newer releases of transformers warn of the old name, older ones do not know the new one
     enable = getattr(model, "activation_checkpointing_enable", None) or model.gradient_checkpointing_enable
-    enable({"use_reentrant": False})  # the reentrant kind loses the gradients of layers above frozen embeddings
+    # the reentrant kind loses the gradients of layers above frozen embeddings; what is computed twice is so in one way
+    enable({"use_reentrant": False, "context_fn": lambda: (_products(onednn), _products(onednn))})
 
 
 def _freeze(encoder: "PreTrainedModel", *, embeddings: bool, layers: int) -> None:

@@ -47,7 +47,7 @@ def checkpoint_to_use(config: Any, subcommand: str, *, model_name_or_path: str |
 
     Args:
         config: The options of the subcommand.
-        subcommand: What is to be done.
+        subcommand: `fit`, `validate`, `test` or `inspect`.
         model_name_or_path: The model, where the user names one.
 
     Returns:
@@ -78,8 +78,8 @@ def recorded_options(checkpoint: dict[str, Any], subcommand: str, *, given: Any)
     """The options that a checkpoint records, by their dotted names, as far as they matter to a subcommand.
 
     Args:
-        checkpoint: What is in it.
-        subcommand: What is to be done.
+        checkpoint: Its content.
+        subcommand: `fit`, `validate`, `test` or `inspect`.
         given: The options of the subcommand, parsed without the checkpoint.
     """
     state = data_state(checkpoint)
@@ -105,10 +105,10 @@ def refuse_contradictions(config: Any, checkpoint: dict[str, Any]) -> None:
 
     Args:
         config: The options of `fit`, with the checkpoint as `ckpt_path`.
-        checkpoint: What is in it.
+        checkpoint: Its content.
 
     Raises:
-        InputError: It holds weights alone, or an option is another one.
+        InputError: It holds weights only, or an option differs.
     """
     if "optimizer_states" not in checkpoint:
         raise InputError(f"--ckpt_path={config['ckpt_path']} holds weights alone: no run can go on from it")
@@ -123,13 +123,13 @@ def refuse_contradictions(config: Any, checkpoint: dict[str, Any]) -> None:
 
 
 def complete(config: Any, subcommand: str, *, given: Any, checkpoint: dict[str, Any] | None) -> None:
-    """Complete the options by what follows from them.
+    """Fill in the options that follow from others.
 
     Args:
         config: The options of the subcommand, which are changed.
-        subcommand: What is to be done.
+        subcommand: `fit`, `validate`, `test` or `inspect`.
         given: The same, parsed without the checkpoint.
-        checkpoint: What is in the one to use, if there is one.
+        checkpoint: Content of the one to use, if there is one.
     """
     if checkpoint is not None and subcommand != "fit":
         config["model"]["pretrained"] = False  # the weights are those of the checkpoint

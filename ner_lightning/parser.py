@@ -8,17 +8,33 @@ from __future__ import annotations
 import argparse
 import re
 from collections.abc import Sequence
-from typing import Any, NoReturn
+from functools import reduce
+from operator import or_
+from typing import Any, NoReturn, get_args
 
 from lightning.pytorch.cli import LightningArgumentParser
 
-from ner_lightning.errors import suggestion
+from ner_lightning.errors import with_suggestion
 
-_UNKNOWN = re.compile(r"unrecognized arguments: .*?(--[\w.]+)|does not accept option '([\w.]+)'")
+_INCOMPLETE = re.compile(
+    r"""Parser key "([\w.]+)":.*?given class_path '[\w.]*?(\w+)':\s+the following arguments are required: ([\w, ]+)""",
+    re.DOTALL,
+)
 
 
 class Parser(LightningArgumentParser):
     """The parser of the program, and that of each subcommand."""
+
+    def add_lightning_class_args(self, lightning_class: Any, *args: Any, **kwargs: Any) -> list[str]:
+        """Add the options of a class; where both int and float are allowed, an int stays one."""
+        # `typing` caches unions without regard to order: after somebody's Optional[Union[float, int]], Lightning's
+        # Optional[Union[int, float]] is that one, and limit_test_batches=1 is read as 1.0, which means all of them
+        hints = lightning_class.__init__.__annotations__
+        for name, kinds in {name: get_args(hint) for name, hint in hints.items()}.items():
+            if {int, float} <= set(kinds):
+                hints[name] = reduce(or_, (int, *(kind for kind in kinds if kind is not int)))
+        names: list[str] = super().add_lightning_class_args(lightning_class, *args, **kwargs)
+        return names
 
     def add_method_arguments(self, *args: Any, **kwargs: Any) -> list[str]:
         """Add the arguments of a subcommand's method to the other options, in no group of their own."""
@@ -44,19 +60,19 @@ class Parser(LightningArgumentParser):
         return self._help_of([(self.groups or {})["trainer"]])
 
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
-        """Exit with 2 after a short text, which names the option that an unknown one is like.
+        """Exit with 2 after a short text, which names the option that an unknown one is like, or that a class needs.
 
         Args:
             message: What is wrong.
             ex: Where it was found.
         """
-        if unknown := _UNKNOWN.search(message):
-            # as jsonargparse finds the parser of the subcommand for which a config file is read
-            parser = getattr(ex, "subcommand_parser", None) or self
-            typed, word = unknown.groups()
-            dashes = "--" if typed else ""
-            known = [f"{dashes}{name}" for name, _ in parser.get_defaults().items()]
-            message += suggestion(typed or word, known)
+        if incomplete := _INCOMPLETE.search(message):  # in a dump of all that the option could have been
+            option, name, missing = incomplete.groups()
+            after = " ".join(f"--{option}.{each}=..." for each in missing.split(", "))
+            message = f"--{option}: {name} needs {missing}: give it in its init_args, or after its name as {after}"
+        # as jsonargparse finds the parser of the subcommand for which a config file is read
+        parser = getattr(ex, "subcommand_parser", None) or self
+        message = with_suggestion(message, [name for name, _ in parser.get_defaults().items()])
         super().error(message, ex)
 
     def _help_of(self, groups: Sequence[Any], *args: Any) -> str:

@@ -1,7 +1,7 @@
 """What a model name stands for: configuration, tokenizer and weights, from the Hub, a folder or the package.
 
 The only file that calls `from_pretrained`, so that a wrong name, a missing network and a tokenizer that cannot
-align words are told in one place and in one sentence.
+align words are reported in one place, in one sentence.
 """
 
 from __future__ import annotations
@@ -47,8 +47,8 @@ def load_tokenizer(
 
     Some do so with a list of words (BERT's, XLM-R's), plain byte-level ones with `add_prefix_space` (RoBERTa's,
     GPT-2's), others where the words of the list have the spaces between them, see `needs_spaces` (Llama 3's, Qwen's).
-    Which one this is is found by trying it on words with digits, marks and apostrophes. One of the last kind comes as
-    it is, and so does what is exported.
+    Words with digits, marks and apostrophes tell which kind it is. A tokenizer of the last kind is returned and
+    exported unchanged.
 
     Args:
         model_name_or_path: Hub id or local folder.
@@ -105,7 +105,7 @@ def needs_spaces(tokenizer: PreTrainedTokenizerFast) -> bool:
 
 
 def marks_subwords(tokenizer: PreTrainedTokenizerFast) -> bool:
-    """Whether continuation sub-words have a sign (BERT's `##`), by which `transformers.pipeline` knows them.
+    """Whether continuation sub-words are marked (BERT's `##`), so that `transformers.pipeline` knows them.
 
     Args:
         tokenizer: A fast tokenizer.
@@ -141,7 +141,7 @@ def load_config(
 
 
 def longest_input(tokenizer: PreTrainedTokenizerFast, config: PretrainedConfig) -> int | None:
-    """Sub-words that a model takes at once, special tokens included; None where its positions have no end.
+    """Sub-words that a model takes at once, special tokens included; None where there is no limit.
 
     Args:
         tokenizer: Tokenizer of the model, which often states the limit.
@@ -160,7 +160,7 @@ def window_length(tokenizer: PreTrainedTokenizerFast, config: PretrainedConfig, 
     Args:
         tokenizer: Tokenizer of the model.
         config: Configuration of the model.
-        asked: How many are asked for; by default as many as the model takes, or 512 where that has no end.
+        asked: How many are asked for; by default as many as the model takes, or 512 where it has no limit.
 
     Raises:
         InputError: The model does not take as many.
@@ -185,7 +185,7 @@ def load_token_classifier(
     """Load an encoder with a head for `labels`, in float32.
 
     A model that already classifies tokens keeps its head where its labels are these, in this order; a head for
-    another task is replaced by a new one, which is said.
+    another task is replaced by a new one, with a message.
 
     Args:
         model_name_or_path: Hub id or local folder.
@@ -263,7 +263,7 @@ def weights_looked_for(folder: Path) -> dict[str, tuple[int, ...]] | None:
 
 
 def trained_labels(config: PretrainedConfig) -> list[str] | None:
-    """The label names that a model was trained with; None where its head is of no use yet.
+    """The label names that a model was trained with; None where its head is not trained.
 
     Args:
         config: Configuration of the model. Without labels of its own it says `LABEL_0`, `LABEL_1`.
@@ -304,7 +304,7 @@ def _one_sentence(name: str, *, offline: bool = False) -> Iterator[None]:
         if "trust_remote_code=True" in str(error):
             raise InputError(
                 f"--model.model_name_or_path={name} comes with code of its own, which is not run unless you trust it: "
-                "read it, then give --model.trust_remote_code=true on the command line (export and push: "
+                "read it, then give --model.trust_remote_code=true on the command line (predict, export and push: "
                 "--trust_remote_code)"
             ) from error
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]  # paragraphs of advice follow
@@ -337,7 +337,7 @@ def _hub_answers(name: str, revision: str | None) -> bool:
 
 
 def _reserved_positions(config: PretrainedConfig) -> int:
-    """Positions that RoBERTa and its kin keep for padding: 2 of their 514."""
+    """Positions that RoBERTa and models like it keep for padding: 2 of their 514."""
     import torch
     from transformers import AutoModel
 
@@ -380,7 +380,7 @@ def _add_prefix_space(tokenizer: PreTrainedTokenizerFast) -> None:
 
 @contextmanager
 def _quiet_transformers() -> Iterator[None]:
-    """No table of new weights: that the head is new is the normal case here."""
+    """Hide the table of new weights: a new head is the normal case here."""
     from transformers.utils import logging as transformers_logging
 
     verbosity = transformers_logging.get_verbosity()

@@ -4,103 +4,66 @@ from __future__ import annotations
 
 import json
 import logging
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from math import isfinite
 from pathlib import Path
 from typing import Any
 
-from lightning.pytorch import Callback, LightningModule, Trainer
-
 from ner_lightning.checkpoints import data_state
 from ner_lightning.corpus import paths_of
-from ner_lightning.data import TokenClassificationDataModule
-from ner_lightning.files import digest, replacing
-from ner_lightning.model import is_whole
+from ner_lightning.files import digest
 
 log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class SplitScores:
-    """One split of a corpus: where it comes from (the Hub or a file), and what a model scores on it.
+    """One split of a corpus: where it comes from (the Hub or a file), and what a model scores on it."""
 
-    Args:
-        name: `train`, `validation` or `test`.
-        dataset: Hub id of the dataset.
-        config: Configuration of the Hub dataset.
-        commit: Commit of the Hub dataset that was loaded.
-        file: Name of the file, without its folder.
-        scores: As `EntityScore` gives them (`f1`, `f1_PER`, `words`), and `loss`; empty where nothing was scored.
-    """
-
-    name: str
-    dataset: str | None = None
+    name: str  # train, validation or test
+    dataset: str | None = None  # on the Hub
     config: str | None = None
     commit: str | None = None
-    file: str | None = None
+    file: str | None = None  # its name, without its folder
+    # as `EntityScore` gives them (`f1`, `f1_PER`, `words`), and `loss`; empty where nothing was scored
     scores: dict[str, float] = field(default_factory=dict)
 
 
-class TestRecord(Callback):
-    """After `test`, write the scores beside the checkpoint (`best.test.json`), where its model card finds them."""
-
-    __test__ = False  # no test, whatever pytest may think
-
-    def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Write them, unless only a part of the split was scored."""
-        data = trainer.datamodule  # type: ignore[attr-defined]
-        if trainer.ckpt_path is None or not trainer.is_global_zero or not is_whole(trainer.limit_test_batches):
-            return
-        if not isinstance(data, TokenClassificationDataModule):
-            return
-        path = Path(trainer.ckpt_path)
-        values = {name: float(value) for name, value in trainer.callback_metrics.items()}
-        split = _split("test", values, dict(data.hparams), data.corpus.commit)
-        try:
-            with replacing(_beside(path)) as partial:
-                record = {"checkpoint": digest(path), **asdict(split)}
-                partial.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
-        except (OSError, ValueError) as error:  # a folder that cannot be written to is no reason to lose the table
-            log.warning("the scores are not kept for a model card: %s", error)
-
-
 def read_splits(ckpt_path: Path, checkpoint: dict[str, Any]) -> list[SplitScores]:
-    """The data of a checkpoint, with what its weights scored as far as it is known.
-
-    Args:
-        ckpt_path: The checkpoint.
-        checkpoint: What is in it.
-    """
+    """The data of a checkpoint, with what its weights scored as far as it is known."""
     splits = known_splits(checkpoint)
-    path = _beside(ckpt_path)
+    path = beside(ckpt_path)
     if path.is_file():
         try:
-            of, test = _read(path)
-        except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError):  # whatever is in it
+            record = json.loads(path.read_text(encoding="utf-8"))
+            if record.pop("checkpoint") == digest(ckpt_path):  # else of weights that were there before
+                splits.append(SplitScores(**record))
+        except (ValueError, TypeError, KeyError, AttributeError):  # whatever else is in it
             log.warning("%s is damaged: the scores of the test are left out; run `test` again", path)
-        else:
-            if of == digest(ckpt_path):  # else of weights that were there before
-                splits.append(test)
     return splits
 
 
 def known_splits(checkpoint: dict[str, Any]) -> list[SplitScores]:
-    """The data that a checkpoint was trained and validated on, with the scores of its very weights.
-
-    Args:
-        checkpoint: What is in it; saved between two validations it has no scores.
-    """
+    """The data that a checkpoint was trained and validated on, with the scores of its very weights, if it has any."""
     data = checkpoint.get("datamodule_hyper_parameters", {})
     commit = data_state(checkpoint).get("dataset_commit")
     if not data:  # trained with a datamodule of another kind
         return []
-    splits = [_split("train", {}, data, commit)]
+    splits = [scores_of("train", {}, data, commit)]
     if values := checkpoint.get("validation_scores"):
-        splits.append(_split("validation", values, data, commit))
+        splits.append(scores_of("validation", values, data, commit))
     return splits
 
 
-def _split(name: str, values: dict[str, float], data: dict[str, Any], commit: str | None) -> SplitScores:
+def scores_of(name: str, values: dict[str, float], data: dict[str, Any], commit: str | None) -> SplitScores:
+    """A split of a corpus and its scores.
+
+    Args:
+        name: `train`, `validation` or `test`.
+        values: What was logged, of this split and of others.
+        data: The options of the datamodule.
+        commit: The commit of the Hub dataset that was loaded; None for files.
+    """
     prefix = {"train": "train_", "validation": "val_", "test": "test_"}[name]
     # the validation split may be a share of the training data
     files = data.get(f"{name}_file") or data.get("dataset_name") or data.get("train_file") or name
@@ -115,19 +78,6 @@ def _split(name: str, values: dict[str, float], data: dict[str, Any], commit: st
     )
 
 
-def _read(path: Path) -> tuple[str, SplitScores]:
-    """Of which checkpoint the scores of a test are, and what they are."""
-    record = json.loads(path.read_text(encoding="utf-8"))
-    of, split = record.pop("checkpoint"), SplitScores(**record)
-    texts = (split.dataset, split.config, split.commit, split.file)
-    if split.name != "test" or not all(text is None or isinstance(text, str) for text in texts):
-        raise TypeError("not of a test")
-    if (split.dataset is None) == (split.file is None):
-        raise ValueError("neither a file nor a dataset")
-    if not all(isinstance(score, int | float) and isfinite(score) for score in split.scores.values()):
-        raise ValueError("a score is no number")
-    return of, split
-
-
-def _beside(ckpt_path: Path) -> Path:
+def beside(ckpt_path: Path) -> Path:
+    """Where the scores of a test of this checkpoint stand."""
     return ckpt_path.with_suffix(".test.json")

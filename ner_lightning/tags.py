@@ -1,7 +1,6 @@
-"""Tag schemes: which one a corpus uses, conversion to IOB2 and back, tags to entities, the order of labels.
+"""Tag schemes: which one a corpus uses, conversion to IOB2, tags to entities, the order of labels.
 
-Knows nothing of files, tensors or tokenizers: a sentence is a sequence of tags, such as `["B-PER", "O"]`.
-An error names the tag; where it stands in which file is for the caller to add.
+A sentence is a sequence of tags, such as `["B-PER", "O"]`. An error names the tag; the caller adds its place in a file.
 """
 
 import re
@@ -44,26 +43,16 @@ class UndecidedError(TagError):
 
 
 class Slips(NamedTuple):
-    """The few entities of a corpus that open otherwise than its scheme has it.
-
-    Args:
-        number: how many they are.
-        openings: of how many.
-        tag: the first of them.
-        place: its sentence and its word, both from 0.
-    """
+    """The few entities of a corpus that open otherwise than its scheme has it."""
 
     number: int
-    openings: int
-    tag: str
-    place: tuple[int, int]
+    openings: int  # of how many
+    tag: str  # of the first
+    place: tuple[int, int]  # its sentence and its word, both from 0
 
 
 def detect_scheme(sentences: Iterable[Sequence[str]]) -> tuple[Scheme, Slips | None]:
     """Tell the scheme of a corpus from its tags, in one pass over the sentences.
-
-    Args:
-        sentences: the tags of each sentence.
 
     Returns:
         The scheme; and where it is IOB1 or IOB2 and a few entities open otherwise, which ones. `to_iob2` reads these as
@@ -115,9 +104,6 @@ def refuse_malformed(tags: Iterable[str]) -> None:
     Two labels in one tag (`B-ORG|B-LOC`) are refused wherever they stand. Another spelling (`B_PER`, `PER-B`, `b-per`)
     is refused where all tags that are of no scheme have one: labels of words (POS) have many shapes.
 
-    Args:
-        tags: the tags of a corpus, repeated or not.
-
     Raises:
         TagError: names the first of them, in alphabetical order.
     """
@@ -134,54 +120,29 @@ def refuse_malformed(tags: Iterable[str]) -> None:
 
 
 def lacks_types(tags: Iterable[str]) -> bool:
-    """Tell whether a corpus has one type of entities, which its tags do not name: `O`, `B`, `I`.
-
-    Args:
-        tags: the tags of a corpus, repeated or not.
-    """
+    """Tell whether a corpus has one type of entities, which its tags do not name: `O`, `B`, `I`."""
     seen = set(tags)
     return "O" in seen and bool(seen & {"B", "I", "B-", "I-"}) and seen <= {"O", *with_type("")}
 
 
 def with_type(type_: str) -> dict[str, str]:
-    """Give the tags that stand for those without a type.
-
-    Args:
-        type_: the type of all entities.
-    """
+    """Give the tags that stand for those without a type."""
     return {f"{prefix}{dash}": f"{prefix}-{type_}" for prefix in "BIESLU" for dash in ("", "-")}
 
 
 def to_iob2(tags: Sequence[str], *, scheme: Scheme) -> list[str]:
     """Convert a sentence to IOB2; ill-formed sequences are read as conlleval does, plain tags stay.
 
-    Args:
-        tags: the tags of one sentence.
-        scheme: the scheme they are in.
-
     Raises:
         TagError: a tag is not one of the scheme.
     """
     read = [_read(tag, scheme) for tag in tags]
-    return list(tags) if scheme == "plain" else _write(_spans(read), len(read), "IOB2")
-
-
-def from_iob2(tags: Sequence[str], *, scheme: Scheme) -> list[str]:
-    """Convert a sentence from IOB2: the inverse of `to_iob2` on well-formed tags.
-
-    IO has no sign for where one entity ends and the next of the same type begins; there, and only there,
-    neighbours become one.
-
-    Args:
-        tags: the IOB2 tags of one sentence.
-        scheme: the scheme to write.
-
-    Raises:
-        TagError: a tag is not one of IOB2.
-    """
     if scheme == "plain":
-        return to_iob2(tags, scheme="plain")
-    return _write(_spans(_read(tag, "IOB2") for tag in tags), len(tags), scheme)
+        return list(tags)
+    converted = ["O"] * len(tags)
+    for type_, start, end in _spans(read):
+        converted[start:end] = [f"B-{type_}", *[f"I-{type_}"] * (end - start - 1)]
+    return converted
 
 
 def entities(tags: Sequence[str]) -> list[Entity]:
@@ -189,9 +150,6 @@ def entities(tags: Sequence[str]) -> list[Entity]:
 
     An ill-formed sequence has a reading too: a change of type ends an entity, and an inside tag with no
     entity before it opens one.
-
-    Args:
-        tags: the tags of one sentence.
 
     Raises:
         TagError: a tag is neither O nor a prefix with a type.
@@ -206,9 +164,6 @@ def label_list(tags: Iterable[str]) -> list[str]:
     """Order the labels of a corpus, whatever the order in which they appear.
 
     IOB2 tags: O, then by type, B- before I-, both for every type. Plain tags: O if it is there, then sorted.
-
-    Args:
-        tags: IOB2 or plain tags, repeated or not.
     """
     seen = set(tags)
     if not is_entity_scheme(seen):
@@ -218,21 +173,13 @@ def label_list(tags: Iterable[str]) -> list[str]:
 
 
 def is_entity_scheme(labels: Iterable[str]) -> bool:
-    """Tell whether labels mark entities (IOB2) or each word on its own (plain).
-
-    Args:
-        labels: the labels of a corpus, IOB2 or plain.
-    """
+    """Tell whether labels mark entities (IOB2) or each word on its own (plain)."""
     prefixes = {(_split(label) or ("", label))[0] for label in labels} - {"O"}
     return bool(prefixes) and prefixes <= {"B", "I"}
 
 
 def continuation(label: str) -> str:
-    """Give the label of the next piece of a word: `I-` of the same type after `B-`, else the same label.
-
-    Args:
-        label: an IOB2 or plain label.
-    """
+    """Give the label of the next piece of a word: `I-` of the same type after `B-`, else the same label."""
     return "I" + label[1:] if label.startswith("B-") else label
 
 
@@ -321,22 +268,6 @@ def _spans(read: Iterable[tuple[str, str]]) -> Iterator[Entity]:
         if opens:
             start = index
         before, type_before = prefix, type_
-
-
-def _write(spans: Iterable[Entity], length: int, scheme: Scheme) -> list[str]:
-    tags = ["O"] * length
-    before = Entity("", 0, 0)
-    for entity in spans:
-        type_, start, end = entity
-        touches = type_ == before.type and start == before.end
-        tags[start:end] = [f"I-{type_}"] * (end - start)
-        if scheme not in ("IO", "IOB1") or (scheme == "IOB1" and touches):
-            tags[start] = f"B-{type_}"
-        if scheme in ("BIOES", "IOBES", "BILOU"):
-            last, single = "LU" if scheme == "BILOU" else "ES"
-            tags[end - 1] = f"{single if end - start == 1 else last}-{type_}"
-        before = entity
-    return tags
 
 
 def _decide(first: dict[str, str]) -> Scheme | None:

@@ -3,28 +3,52 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
+from lightning.fabric.connector import (  # type: ignore[attr-defined] # the values of `precision`, only there
+    _PRECISION_INPUT,
+)
 from lightning.fabric.plugins.environments.torchelastic import TorchElasticEnvironment
 from lightning.pytorch import Callback, LightningDataModule, LightningModule
 from lightning.pytorch import Trainer as LightningTrainer
-from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
+from lightning.pytorch.accelerators import Accelerator
+from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint, TQDMProgressBar
 from lightning.pytorch.cli import SaveConfigCallback
-from lightning_utilities.core.rank_zero import rank_zero_only
+from lightning_utilities.core.rank_zero import rank_zero_info, rank_zero_only
 
 from ner_lightning.data import TokenClassificationDataModule
 from ner_lightning.errors import InputError
 from ner_lightning.files import naming
+from ner_lightning.hardware import best_precision
 from ner_lightning.loggers import CSVLog, TensorBoardLog
 from ner_lightning.model import TokenClassificationModule
 
 
 class Trainer(LightningTrainer):
-    """The Trainer of Lightning: devices, precision, epochs, logging."""
+    """The Trainer of Lightning: devices, precision, epochs, logging.
+
+    Args:
+        precision: Of products: `32-true`, `bf16-mixed`, ... as Lightning has them, or `auto`: bfloat16 where the GPU or
+            the processor has it in hardware, else float32.
+    """
 
     run_dir: Path | None = None  # for all that a run writes, whatever its loggers are
+
+    def __init__(
+        self,
+        *,
+        accelerator: str | Accelerator = "auto",
+        precision: _PRECISION_INPUT | Literal["auto"] | None = None,
+        **kwargs: Any,
+    ) -> None:
+        chosen: Any = precision
+        if precision == "auto":
+            chosen, why = best_precision(accelerator if isinstance(accelerator, str) else type(accelerator).__name__)
+            rank_zero_info(f"precision   {chosen}: {why}")
+        super().__init__(accelerator=accelerator, precision=chosen, **kwargs)
 
     @property
     def log_dir(self) -> str | None:
@@ -104,6 +128,21 @@ class Trainer(LightningTrainer):
         return datamodule.describe() | device | {"batch": batch, "pieces": pieces}
 
 
+class SteadyProgressBar(TQDMProgressBar):
+    """Refresh the bar of training at most ten times a second, since each time it waits for the loss."""
+
+    _refreshed = 0.0
+
+    def on_train_batch_end(
+        self, trainer: LightningTrainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Refresh if it is time to, and at the end."""
+        now = time.monotonic()
+        if now - self._refreshed >= 0.1 or batch_idx + 1 == self.total_train_batches:
+            self._refreshed = now
+            super().on_train_batch_end(trainer, pl_module, outputs, batch, batch_idx)
+
+
 class CheckMonitors(Callback):
     """At the end of the first validation, be it the trial before training, refuse a monitor that nothing logs."""
 
@@ -142,7 +181,7 @@ class SaveConfig(SaveConfigCallback):
         self, trainer: LightningTrainer, pl_module: LightningModule, checkpoint: dict[str, Any]
     ) -> None:
         """Record the whole configuration in the checkpoint, so that a resumed run needs no config file."""
-        checkpoint["config"] = self.parser.dump(self.config, skip_none=False)
+        checkpoint["config"] = self._below_command(self.parser.dump(self.config, skip_none=False))
 
     def setup(self, trainer: LightningTrainer, pl_module: LightningModule, stage: str) -> None:
         """Save the config, and put the command above it."""
@@ -152,8 +191,11 @@ class SaveConfig(SaveConfigCallback):
         with naming(path, kept="nothing else was written"):
             super().setup(trainer, pl_module, stage)
             if trainer.is_global_zero:
-                command = self.command.replace("\n", "\n# ")  # an argument of several lines stays a comment
-                path.write_text(f"# {command}\n{path.read_text(encoding='utf-8')}", encoding="utf-8")
+                path.write_text(self._below_command(path.read_text(encoding="utf-8")), encoding="utf-8")
+
+    def _below_command(self, config: str) -> str:
+        command = self.command.replace("\n", "\n# ")  # an argument of several lines stays a comment
+        return f"# {command}\n{config}"
 
 
 def launched_processes(*, devices: Any, num_nodes: int) -> dict[str, int]:

@@ -15,8 +15,8 @@ class Span(NamedTuple):
 def split_words(text: str) -> list[Span]:
     """Split a text by the rule of BERT's tokenizers, without a tokenizer.
 
-    Words stand between white space; punctuation marks and Chinese characters are words of their own. Characters that
-    BERT drops (control characters, U+FFFD) part nothing: they stay inside a word, but none begins or ends with one.
+    Words are separated by white space; punctuation marks and Chinese characters are words of their own. Characters that
+    BERT drops (control characters, U+FFFD) separate nothing: they stay inside a word, but none begins or ends with one.
 
     Args:
         text: The text.

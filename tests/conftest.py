@@ -10,6 +10,7 @@ import shutil
 import signal
 import string
 import tempfile
+from itertools import count
 from pathlib import Path
 
 import pytest
@@ -158,6 +159,17 @@ def tiny_tokenizer():
         special_tokens=[("[CLS]", ids["[CLS]"]), ("[SEP]", ids["[SEP]"])],
     )
     return BertTokenizerFast(tokenizer_object=pieces, do_lower_case=False, model_max_length=64)
+
+
+def columns_of(windows):
+    """Lists of numbers, window by window."""
+    columns = {name: [] for name in ("input_ids", "labels", "word_index")}
+    for start, end, first in zip(windows.offsets, windows.offsets[1:], windows.first_word, strict=False):
+        word = count(int(first))
+        columns["input_ids"].append(windows.input_ids[start:end].tolist())
+        columns["labels"].append(windows.labels[start:end].tolist())
+        columns["word_index"].append([next(word) if scored else -1 for scored in windows.scored[start:end]])
+    return columns | {"sentence_index": windows.sentence_index.tolist(), "length": windows.lengths.tolist()}
 
 
 @pytest.fixture

@@ -11,6 +11,7 @@ import pytest
 import torch
 import yaml
 from lightning.pytorch import Callback
+from lightning.pytorch import Trainer as LightningTrainer
 from lightning.pytorch.loggers.logger import Logger, rank_zero_experiment
 from lightning_utilities.core.rank_zero import rank_zero_only
 
@@ -87,6 +88,16 @@ def test_a_config_whose_command_had_several_lines_can_be_read_again(run):
     text = Path("runs/version_0/config.yaml").read_text()
     assert text.startswith("# python -m ner_lightning fit ")
     assert yaml.safe_load(text)["checkpoint"]["mode"] == "max"
+
+
+def test_an_int_is_no_float_where_another_library_made_the_union_first(run, monkeypatch):
+    # what Optional[Union[int, float]] is after somebody's Optional[Union[float, int]]
+    monkeypatch.setitem(LightningTrainer.__init__.__annotations__, "limit_train_batches", float | int | None)
+    out = fit(run, "--data.batch_size=1", "--trainer.limit_train_batches=1")
+    assert "step 2 " in out  # of two epochs
+    assert "limit_train_batches: 1\n" in Path("runs/version_0/config.yaml").read_text()
+    fit(run, "--data.batch_size=1", "--trainer.limit_train_batches=1.0")
+    assert "limit_train_batches: 1.0\n" in Path("runs/version_1/config.yaml").read_text()
 
 
 def test_every_checkpoint_of_a_run_loads_without_running_code(run):
@@ -345,6 +356,12 @@ def test_a_path_that_a_checkpoint_recorded_is_told_from_one_that_was_given(run, 
     assert "corpus: no such file here; " in error(run("test", f"--ckpt_path={path}", alone=True))
 
 
+def test_a_dataset_that_files_have_replaced_is_not_looked_for(run):
+    fit(run, "--data.dataset_name=lhoestq/conll2003")  # as of a config, with our files beside it
+    code, _, err = run("test", alone=True)
+    assert code == 0, err
+
+
 def test_several_files_and_a_share_for_validation_are_those_of_the_checkpoint(run, conll_files, tmp_path, monkeypatch):
     shutil.copytree(conll_files, "corpus")
     files = "[corpus/train.conll, corpus/validation.conll]"
@@ -418,6 +435,7 @@ def test_the_folder_of_a_run_is_taken_where_a_checkpoint_is(run, caplog, capsys)
         (["--trainer.accumulate_grad_batches=0"], r"--trainer.accumulate_grad_batches=0: give a number from 1"),
         (["--trainer.check_val_every_n_epoch=0"], r"--trainer.check_val_every_n_epoch=0: give a number from 1"),
         (["--trainer.val_check_interval=9"], r"--trainer.val_check_interval=9: an epoch has 1 batches"),
+        (["--trainer.val_check_interval=9", "--data.batch_size=2"], r"=9: an epoch has 2 batches"),
         (["--trainer.strategy=nonsense"], r"invalid strategy name: `strategy='nonsense'`"),
         (["--trainer.logger={class_path: CometLogger}"], r"comet-ml.*pip install"),
         (["--trainer.callbacks=test_cli.Unusable"], r"No module named 'nowhere'"),
@@ -688,3 +706,11 @@ def test_of_processes_that_a_launcher_starts_together_one_tokenises(arguments, m
     )
     Stopped(arguments("fit"))
     assert set(encoded) == tokenised
+
+
+@pytest.mark.parametrize(("option", "kept"), [([], [True]), (["--keep_memory=false"], [])])
+def test_memory_is_kept_in_training_unless_it_is_not_wanted(run, monkeypatch, option, kept):
+    calls = []
+    monkeypatch.setattr("ner_lightning.cli.keep_memory", lambda: calls.append(True))
+    assert run("fit", "--trainer.max_steps=1", *option)[0] == 0
+    assert calls == kept

@@ -5,6 +5,7 @@ import pickle
 
 import pytest
 import torch
+from conftest import columns_of
 from lightning.pytorch import Trainer
 
 from ner_lightning.data import TokenClassificationDataModule
@@ -71,13 +72,59 @@ def test_batches_know_the_words_of_the_whole_split(make, conll_files):
     assert {batch["num_words"] for batch in batches} == {len(gold(conll_files / "test.conll"))}
 
 
-def test_workers_change_nothing(make):
-    options = {"batch_size": 2, "max_seq_length": 13, "seed": 5}
-    alone, helped = (list(make(num_workers=n, **options).train_dataloader()) for n in (0, 2))
-    assert len(alone) == len(helped) > 2
-    for one, other in zip(alone, helped, strict=True):
-        assert one.keys() == other.keys()
-        assert all(torch.equal(torch.as_tensor(one[name]), torch.as_tensor(other[name])) for name in one)
+def made_one_by_one(data, split, numbers):
+    """A batch as lists, from the sentences encoded one by one, without flat arrays, files and a collator."""
+    windows, word = [], 0
+    for number, row in enumerate(data.corpus.splits[split]):
+        columns = columns_of(data.encoder.encode([row["tokens"]], [row["tags"]]))
+        for ids, labels, words in zip(*(columns[name] for name in ("input_ids", "labels", "word_index")), strict=True):
+            windows.append((ids, labels, [word + i if i >= 0 else -1 for i in words], number))
+        word += len(row["tokens"])
+    chosen = [windows[i] for i in numbers]
+    width = max(len(ids) for ids, *_ in chosen)
+
+    def padded(rows, fill):
+        return torch.tensor([[*row, *[fill] * (width - len(row))] for row in rows])
+
+    input_ids, labels, word_index, sentences = zip(*chosen, strict=True)
+    return {
+        "input_ids": padded(input_ids, data.encoder.tokenizer.pad_token_id),
+        "attention_mask": padded([[1] * len(ids) for ids in input_ids], 0),
+        "labels": padded(labels, -100),
+        "word_index": padded(word_index, -1),
+        "sentence_index": torch.tensor(sentences),
+        "num_words": word,
+    }
+
+
+@pytest.mark.parametrize("num_workers", [0, 2])
+@pytest.mark.parametrize("rows", [1, 2, 1001])  # of a file a thousand are encoded together
+def test_batches_are_those_that_are_made_one_by_one(make, tmp_path, rows, num_workers):
+    sentences = [["Mira B-PER", "Toll I-PER", *["left O"] * (n % 30)] for n in range(rows)]
+    (tmp_path / "t.conll").write_text("\n\n".join("\n".join(words) for words in sentences) + "\n")
+    files = {"train_file": str(tmp_path / "t.conll"), "validation_file": None, "test_file": None}
+    data = make(**files, batch_size=400, max_seq_length=13, num_workers=num_workers)
+    loader = data.train_dataloader()
+    batches = list(loader)
+    assert len(batches) == -(-len(loader.dataset) // 400)
+    for numbers, batch in zip(data.train_dataloader().sampler, batches, strict=True):
+        expected = made_one_by_one(data, "train", numbers)
+        assert batch.keys() == expected.keys()
+        for name, values in expected.items():
+            torch.testing.assert_close(batch[name], values, rtol=0, atol=0)
+
+
+def test_rows_without_words_give_no_batches(make, tmp_path):
+    (tmp_path / "t.jsonl").write_text('{"tokens": [], "ner_tags": []}\n')
+    data = make(test_file=str(tmp_path / "t.jsonl"))
+    assert list(data.test_dataloader()) == []
+    assert data.describe()["splits"]["test"] == {
+        "sentences": 1,
+        "words": 0,
+        "documents": 1,
+        "windows": 0,
+        "longest": 0,
+    }
 
 
 def test_what_a_worker_is_given_can_be_pickled(make):
@@ -114,9 +161,9 @@ def test_evaluation_begins_with_the_longest_window(make):
 
 def cache_of(data, split="train"):
     """The file of the windows of a split, and what changes when it is written again."""
-    (file,) = data.loader(split).dataset.cache_files
-    stat = os.stat(file["filename"])
-    return file["filename"], stat.st_ino, stat.st_mtime_ns
+    path = data.loader(split).dataset.path
+    stat = os.stat(path)
+    return path, stat.st_ino, stat.st_mtime_ns
 
 
 def test_a_second_run_does_not_tokenise_again(make):
@@ -126,12 +173,13 @@ def test_a_second_run_does_not_tokenise_again(make):
 
 
 def test_cut_windows_are_made_anew(make):
-    before = make().train_dataloader().dataset["input_ids"][:]
+    before = columns_of(make().train_dataloader().dataset)
     path, *_ = cache_of(make())
-    size = os.stat(path).st_size
-    os.truncate(path, size // 2)
-    assert make().train_dataloader().dataset["input_ids"][:] == before
-    assert os.stat(path).st_size == size
+    content = path.read_bytes()
+    path.unlink()
+    path.write_bytes(content[: len(content) // 2])  # another file: what was opened before stays mapped
+    assert columns_of(make().train_dataloader().dataset) == before
+    assert path.read_bytes() == content
 
 
 def test_labels_of_all_splits_are_a_list_from_then_on(make, tmp_path):
@@ -172,11 +220,11 @@ def test_a_file_that_changed_under_the_same_name_size_and_time_is_noticed(make, 
     path.write_text("Mira B-PER\nToll I-PER\nleft O\n")
     stat = path.stat()
     options = {"train_file": str(path), "validation_file": None, "test_file": None}
-    before = make(**options).train_dataloader().dataset["input_ids"][:]
+    before = columns_of(make(**options).train_dataloader().dataset)
     path.write_text("Edda B-PER\nVoss I-PER\nleft O\n")
     os.utime(path, ns=(stat.st_atime_ns, stat.st_mtime_ns))
     assert path.stat().st_size == stat.st_size
-    assert make(**options).train_dataloader().dataset["input_ids"][:] != before
+    assert columns_of(make(**options).train_dataloader().dataset) != before
 
 
 def test_labels_need_no_tokenizer(make, tmp_path):
@@ -230,7 +278,38 @@ def test_hyperparameters_are_primitives_even_where_paths_were_given(make, conll_
     assert {type(value) for value in data.hparams.values()} <= {str, int, bool, type(None)}
 
 
-@pytest.mark.parametrize("option", ["batch_size", "eval_batch_size"])
+@pytest.mark.parametrize(("gpu", "sub_words"), [(False, 1024), (True, 8192)])
+def test_limits_are_windows_in_training_and_sub_words_in_evaluation(make, monkeypatch, gpu, sub_words):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: gpu)
+
+    def limits(**options):
+        data = make(**options)
+        return data.batch_size, data.max_tokens, data.eval_batch_size, data.eval_max_tokens
+
+    assert limits() == (8, None, None, sub_words)
+    assert limits(max_tokens=512, eval_batch_size=3) == (None, 512, 3, None)
+    assert limits(batch_size=2, eval_max_tokens=99) == (2, None, None, 99)
+
+
+@pytest.mark.parametrize("shuffle", [True, False])
+def test_batches_keep_within_a_budget_and_hold_every_word(make, conll_files, shuffle):
+    data = make(max_tokens=64, eval_max_tokens=64, max_seq_length=20)
+    loader = data.loader("train", shuffle=shuffle)
+    batches = [batch["input_ids"] for batch in loader]
+    assert len(loader) == len(batches)
+    assert max(map(len, batches)) > 1
+    assert all(ids.numel() <= 64 for ids in batches)
+    assert len(words_of(loader)) == len(gold(conll_files / "train.conll"))
+
+
+@pytest.mark.parametrize("prefix", ["", "eval_"])
+def test_two_limits_are_refused(make, prefix):
+    message = f"--data.{prefix}batch_size=2 and --data.{prefix}max_tokens=64: give one of them; .*batch_size=null takes"
+    with pytest.raises(InputError, match=message):
+        make(**{f"{prefix}batch_size": 2, f"{prefix}max_tokens": 64})
+
+
+@pytest.mark.parametrize("option", ["batch_size", "eval_batch_size", "max_tokens", "eval_max_tokens"])
 def test_an_empty_batch_is_refused(make, option):
     with pytest.raises(InputError, match=f"--data.{option}=0: a batch holds at least one window"):
         make(**{option: 0})

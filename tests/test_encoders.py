@@ -15,6 +15,7 @@ from functools import partial
 from pathlib import Path
 
 import pytest
+from conftest import columns_of
 
 from ner_lightning.__main__ import main
 from ner_lightning.encoding import Encoder
@@ -337,7 +338,7 @@ def test_words_have_the_ids_of_the_text_that_they_make(kind, tmp_path, caplog):
     encoder = Encoder(tokenizer, labels=LABELS, max_seq_length=400)
     for words in WORDS:
         text = " ".join(words)
-        columns = encoder.encode([words])
+        columns = columns_of(encoder.encode([words]))
         assert sorted(index for index in columns["word_index"][0] if index >= 0) == list(range(len(words)))
         if (kind, text) not in RUNS_OF_MARKS:
             assert columns["input_ids"] == [tokenizer(text).input_ids], text

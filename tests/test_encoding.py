@@ -3,19 +3,22 @@
 import logging
 from itertools import accumulate, pairwise
 
+import numpy as np
 import pytest
 import torch
-from conftest import tiny_tokenizer
+from conftest import columns_of, tiny_tokenizer
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from ner_lightning.encoding import IGNORE, Collator, Encoder, Piece, cut
 from ner_lightning.errors import InputError
+from ner_lightning.windows import Windows, offsets_of
 
 LABELS = ["O", "B-PER", "I-PER", "B-ORG", "I-ORG", "B-LOC", "I-LOC", "B-MISC", "I-MISC"]  # CoNLL's order
 NINE_WORDS = "Norvix shuns Velish plan to tax Ombrian turnips .".split()
 NINE_TAGS = [3, 0, 7, 0, 0, 0, 7, 0, 0]
-COLUMNS = {"input_ids", "labels", "word_index", "sentence_index", "length"}
+COLUMNS = ("input_ids", "labels", "word_index", "sentence_index", "length")
+PADDED = ("input_ids", "attention_mask", "labels", "word_index")
 NOTHING = "\u200b"  # a zero-width space, which BERT's normalizer deletes
 
 quick = settings(deadline=None, max_examples=60)
@@ -68,12 +71,12 @@ def scored(columns):
 
 def test_worked_example_with_all_sub_words_labelled(nine_pieces):
     assert nine_pieces(NINE_WORDS, is_split_into_words=True).word_ids() == [None, 0, 1, 2, 3, 4, 5, 6, 7, 7, 8, None]
-    columns = encoder(nine_pieces, label_all_tokens=True).encode([NINE_WORDS], [NINE_TAGS])
+    columns = columns_of(encoder(nine_pieces, label_all_tokens=True).encode([NINE_WORDS], [NINE_TAGS]))
     assert columns["labels"] == [[-100, 3, 0, 7, 0, 0, 0, 7, 0, 0, 0, -100]]
 
 
 def test_worked_example_with_first_sub_words_labelled(nine_pieces):
-    columns = encoder(nine_pieces).encode([NINE_WORDS], [NINE_TAGS])
+    columns = columns_of(encoder(nine_pieces).encode([NINE_WORDS], [NINE_TAGS]))
     assert columns["labels"] == [[-100, 3, 0, 7, 0, 0, 0, 7, 0, -100, 0, -100]]
     assert columns["word_index"] == [[-1, 0, 1, 2, 3, 4, 5, 6, 7, -1, 8, -1]]
     assert columns["length"] == [12]
@@ -82,26 +85,26 @@ def test_worked_example_with_first_sub_words_labelled(nine_pieces):
 @pytest.mark.parametrize(("tag", "label"), list(enumerate([0, 2, 2, 4, 4, 6, 6, 8, 8])))
 def test_further_sub_words_of_an_entity_are_inside_it(nine_pieces, tag, label):
     tags = [0] * 7 + [tag, 0]
-    columns = encoder(nine_pieces, label_all_tokens=True).encode([NINE_WORDS], [tags])
+    columns = columns_of(encoder(nine_pieces, label_all_tokens=True).encode([NINE_WORDS], [tags]))
     assert columns["labels"][0][8:10] == [tag, label]
 
 
 def test_inside_is_found_by_name_in_any_order_of_labels(nine_pieces):
     shuffled = ["I-ORG", "O", "B-LOC", "B-ORG", "I-LOC"]
     encoder = Encoder(nine_pieces, labels=shuffled, max_seq_length=20, label_all_tokens=True)
-    assert encoder.encode([["turnips", "turnips", "turnips"]], [[3, 2, 1]])["labels"] == [
+    assert columns_of(encoder.encode([["turnips", "turnips", "turnips"]], [[3, 2, 1]]))["labels"] == [
         [IGNORE, 3, 0, 2, 4, 1, 1, IGNORE]
     ]
 
 
 def test_further_sub_words_are_left_out_where_no_inside_label_exists(nine_pieces):
     encoder = Encoder(nine_pieces, labels=["O", "B-ORG"], max_seq_length=20, label_all_tokens=True)
-    assert encoder.encode([["turnips"]], [[1]])["labels"] == [[IGNORE, 1, IGNORE, IGNORE]]
+    assert columns_of(encoder.encode([["turnips"]], [[1]]))["labels"] == [[IGNORE, 1, IGNORE, IGNORE]]
 
 
 def test_labels_without_entities_are_repeated(nine_pieces):
     encoder = Encoder(nine_pieces, labels=["NN", "VB"], max_seq_length=20, label_all_tokens=True)
-    assert encoder.encode([["turnips"]], [[1]])["labels"] == [[IGNORE, 1, 1, IGNORE]]
+    assert columns_of(encoder.encode([["turnips"]], [[1]]))["labels"] == [[IGNORE, 1, 1, IGNORE]]
 
 
 # ---- cut
@@ -136,9 +139,11 @@ def sizes_and_capacity(draw):
 def test_each_word_is_scored_once_where_it_stands_furthest_from_a_cut(drawn):
     sizes, capacity = drawn
     windows = cut(sizes, capacity)
-    assert sorted(word for window in windows for word in window.scored) == list(range(len(sizes)))
+    assert sorted(word for window in windows for word in range(window.first, window.last)) == list(range(len(sizes)))
     winners = furthest_from_a_cut(sizes, windows)
-    assert all(winners[word] == number for number, window in enumerate(windows) for word in window.scored)
+    assert all(
+        winners[word] == number for number, window in enumerate(windows) for word in range(window.first, window.last)
+    )
 
 
 @settings(deadline=None, max_examples=300)
@@ -149,8 +154,7 @@ def test_windows_fit_go_from_left_to_right_and_each_scores_a_word(drawn):
     windows = cut(sizes, capacity)
     assert all(0 < sum(sizes[window.start : window.end]) <= capacity for window in windows)
     assert all(left.start < right.start and left.end < right.end for left, right in pairwise(windows))
-    assert all(window.scored == sorted(window.scored) and window.scored for window in windows)
-    assert all(set(window.scored) <= set(range(window.start, window.end)) for window in windows)
+    assert all(window.start <= window.first < window.last <= window.end for window in windows)
 
 
 @settings(deadline=None, max_examples=100)
@@ -166,13 +170,13 @@ def test_windows_share_half_and_the_last_is_full():
 
 def test_words_of_one_sub_word_keep_context_on_both_sides_of_a_cut():
     for window in cut([1] * 40, 16):
-        for word in window.scored:
+        for word in range(window.first, window.last):
             assert window.start == 0 or word - window.start >= 4
             assert window.end == 40 or window.end - word >= 4
 
 
 def test_a_file_without_a_blank_line_is_cut_in_time_that_grows_with_its_length():
-    assert sum(len(window.scored) for window in cut([2] * 120_000, 30)) == 120_000
+    assert sum(window.last - window.first for window in cut([2] * 120_000, 30)) == 120_000
 
 
 # ---- Encoder.encode
@@ -183,7 +187,7 @@ def test_a_file_without_a_blank_line_is_cut_in_time_that_grows_with_its_length()
 def test_every_word_is_scored_once_with_its_label(tokenizer, sentences, max_seq_length, label_all_tokens):
     gold = tag_some(sentences)
     encoded = encoder(tokenizer, max_seq_length=max_seq_length, label_all_tokens=label_all_tokens)
-    columns = encoded.encode(sentences, gold)
+    columns = columns_of(encoded.encode(sentences, gold))
     flat = [tag for tags in gold for tag in tags]
     assert [(index, label) for index, _, label in sorted(scored(columns))] == list(enumerate(flat))
 
@@ -191,8 +195,7 @@ def test_every_word_is_scored_once_with_its_label(tokenizer, sentences, max_seq_
 @quick
 @given(sentences=sentences, max_seq_length=lengths)
 def test_windows_are_within_the_limit_and_between_special_tokens(tokenizer, sentences, max_seq_length):
-    columns = encoder(tokenizer, max_seq_length=max_seq_length).encode(sentences, tag_some(sentences))
-    assert columns.keys() == COLUMNS
+    columns = columns_of(encoder(tokenizer, max_seq_length=max_seq_length).encode(sentences, tag_some(sentences)))
     for ids, labels, index, length in zip(
         *(columns[name] for name in ("input_ids", "labels", "word_index", "length")), strict=True
     ):
@@ -204,7 +207,7 @@ def test_windows_are_within_the_limit_and_between_special_tokens(tokenizer, sent
 @quick
 @given(sentences=sentences, max_seq_length=lengths)
 def test_scored_places_hold_the_first_sub_word_of_their_word(tokenizer, sentences, max_seq_length):
-    columns = encoder(tokenizer, max_seq_length=max_seq_length).encode(sentences)
+    columns = columns_of(encoder(tokenizer, max_seq_length=max_seq_length).encode(sentences))
     flat = [word for words in sentences for word in words]
     for index, token, _ in scored(columns):
         alone = tokenizer([flat[index]], is_split_into_words=True, add_special_tokens=False).input_ids
@@ -220,61 +223,63 @@ def test_batches_joined_are_the_whole_encoded_at_once(tokenizer, sentences, max_
     first_words = [0, *accumulate(len(words) for words in sentences)]
     parts = {name: [] for name in COLUMNS}
     for start, end in pairwise(bounds):
-        batch = whole.encode(sentences[start:end], gold[start:end], first_word=first_words[start], first_sentence=start)
+        batch = columns_of(
+            whole.encode(sentences[start:end], gold[start:end], first_word=first_words[start], first_sentence=start)
+        )
         for name, values in batch.items():
             parts[name] += values
-    assert parts == whole.encode(sentences, gold)
+    assert parts == columns_of(whole.encode(sentences, gold))
 
 
 @quick
 @given(st.lists(st.text("abcZ9.-", min_size=1, max_size=4), min_size=1, max_size=12))
 def test_a_short_sentence_is_what_the_tokenizer_makes_of_it(tokenizer, words):
     expected = tokenizer(words, is_split_into_words=True).input_ids
-    assert encoder(tokenizer).encode([words])["input_ids"] == [expected]
+    assert columns_of(encoder(tokenizer).encode([words]))["input_ids"] == [expected]
 
 
 def test_sentence_index_counts_sentences_without_words_too(tokenizer):
-    columns = encoder(tokenizer, max_seq_length=4).encode([["the"], [], ["a", "b", "c"]], first_sentence=10)
+    columns = columns_of(encoder(tokenizer, max_seq_length=4).encode([["the"], [], ["a", "b", "c"]], first_sentence=10))
     assert columns["sentence_index"] == [10, 12, 12]
 
 
 def test_a_sentence_without_words_gives_no_window(tokenizer):
-    assert encoder(tokenizer).encode([[], []]) == {name: [] for name in COLUMNS}
+    assert columns_of(encoder(tokenizer).encode([[], []])) == {name: [] for name in COLUMNS}
 
 
 def test_no_sentences_give_no_window(tokenizer):
-    assert encoder(tokenizer).encode([]) == {name: [] for name in COLUMNS}
+    assert columns_of(encoder(tokenizer).encode([])) == {name: [] for name in COLUMNS}
 
 
 def test_without_tags_there_is_nothing_to_learn_and_all_to_score(tokenizer):
-    columns = encoder(tokenizer).encode([["the", "lake"]])
+    columns = columns_of(encoder(tokenizer).encode([["the", "lake"]]))
     assert set(columns["labels"][0]) == {IGNORE}
     assert [index for index, _, _ in scored(columns)] == [0, 1]
 
 
 def test_repeated_words_are_not_trained_on_twice(tokenizer):
     tags = [1] * 12
-    columns = encoder(tokenizer, max_seq_length=8, label_all_tokens=True).encode([["the"] * 12], [tags])
+    columns = columns_of(encoder(tokenizer, max_seq_length=8, label_all_tokens=True).encode([["the"] * 12], [tags]))
     assert sum(columns["length"]) > 12 + 2 * len(columns["length"])  # windows do overlap
     assert sum(label != IGNORE for row in columns["labels"] for label in row) == 12
 
 
 @pytest.mark.parametrize("word", [NOTHING, "", " ", "\x07", "\ufeff"])
 def test_a_word_that_tokenises_to_nothing_is_unknown_and_scored(tokenizer, word):
-    columns = encoder(tokenizer).encode([["the", word, "."], [word]], [[0, 5, 0], [6]])
+    columns = columns_of(encoder(tokenizer).encode([["the", word, "."], [word]], [[0, 5, 0], [6]]))
     assert [label for _, _, label in scored(columns)] == [0, 5, 0, 6]
     assert columns["input_ids"][0][2] == columns["input_ids"][1][1] == tokenizer.unk_token_id
 
 
 def test_white_space_inside_a_word_does_not_make_it_two(tokenizer):
-    columns = encoder(tokenizer).encode([["10\u00a0000", "a b"]], [[1, 2]])
+    columns = columns_of(encoder(tokenizer).encode([["10\u00a0000", "a b"]], [[1, 2]]))
     assert [(index, label) for index, _, label in scored(columns)] == [(0, 1), (1, 2)]
 
 
 def test_a_word_longer_than_a_window_is_cut_kept_and_reported_once(tokenizer, caplog):
     long = "z" * 30
     with caplog.at_level(logging.WARNING, "ner_lightning"):
-        columns = encoder(tokenizer, max_seq_length=10).encode([["the", long, "."]], [[0, 3, 0]])
+        columns = columns_of(encoder(tokenizer, max_seq_length=10).encode([["the", long, "."]], [[0, 3, 0]]))
     assert [(index, label) for index, _, label in sorted(scored(columns))] == [(0, 0), (1, 3), (2, 0)]
     assert max(columns["length"]) == 10
     assert [record.getMessage() for record in caplog.records] == [
@@ -310,8 +315,8 @@ def test_a_tokenizer_without_special_tokens_has_the_whole_window_for_words():
 
     bare = Tokenizer(models.WordLevel({"?": 0, "a": 1}, unk_token="?"))
     bare.pre_tokenizer = pre_tokenizers.Whitespace()
-    columns = encoder(PreTrainedTokenizerFast(tokenizer_object=bare, unk_token="?"), max_seq_length=1).encode(
-        [["a", "b"]]
+    columns = columns_of(
+        encoder(PreTrainedTokenizerFast(tokenizer_object=bare, unk_token="?"), max_seq_length=1).encode([["a", "b"]])
     )
     assert columns["input_ids"] == [[1], [0]]
     assert columns["word_index"] == [[0], [1]]
@@ -384,18 +389,19 @@ def test_truncation_left_on_by_others_cuts_nothing():
     tokenizer = tiny_tokenizer()
     one = encoder(tokenizer)
     tokenizer(["the lake froze"], padding="max_length", truncation=True, max_length=3)
-    assert one.encode([["the"] * 10])["length"] == [12]
+    assert columns_of(one.encode([["the"] * 10]))["length"] == [12]
 
 
 # ---- Collator
 
-ROWS = {
-    "input_ids": [[2, 7, 8, 3], [2, 7, 3]],
-    "labels": [[IGNORE, 1, IGNORE, IGNORE], [IGNORE, 4, IGNORE]],
-    "word_index": [[-1, 5, -1, -1], [-1, 6, -1]],
-    "sentence_index": [3, 4],
-    "length": [4, 3],
-}
+TWO = Windows(
+    input_ids=np.array([2, 7, 8, 3, 2, 7, 3]),
+    labels=np.array([IGNORE, 1, IGNORE, IGNORE, IGNORE, 4, IGNORE]),
+    scored=np.array([0, 1, 0, 0, 0, 1, 0], dtype=bool),
+    offsets=np.array([0, 4, 7]),
+    first_word=np.array([5, 6]),
+    sentence_index=np.array([3, 4]),
+)
 
 
 def collator(**options):
@@ -403,7 +409,7 @@ def collator(**options):
 
 
 def test_rows_are_padded_to_the_longest():
-    batch = collator()(ROWS)
+    batch = collator()(TWO)
     assert batch["num_words"] == 9
     assert {name: value.tolist() for name, value in batch.items() if name != "num_words"} == {
         "input_ids": [[2, 7, 8, 3], [2, 7, 3, 77]],
@@ -415,19 +421,20 @@ def test_rows_are_padded_to_the_longest():
 
 
 def test_all_tensors_are_int64():
-    assert {value.dtype for value in collator()(ROWS).values() if isinstance(value, torch.Tensor)} == {torch.int64}
+    assert {value.dtype for value in collator()(TWO).values() if isinstance(value, torch.Tensor)} == {torch.int64}
 
 
 @quick
 @given(row_lengths=st.lists(st.integers(3, 64), min_size=1, max_size=5), multiple=st.sampled_from([1, 8, 16]))
 def test_length_is_the_next_multiple_within_the_limit(row_lengths, multiple):
-    rows = {name: [[1] * length for length in row_lengths] for name in ("input_ids", "labels", "word_index")}
-    batch = collator(multiple=multiple, max_seq_length=61)({**rows, "sentence_index": [0] * len(row_lengths)})
+    ones, zeros = np.ones(sum(row_lengths), dtype=bool), np.zeros(len(row_lengths))
+    rows = Windows(ones, ones, ones, offsets_of(row_lengths), zeros, zeros)
+    batch = collator(multiple=multiple, max_seq_length=61)(rows)
     width, longest = batch["input_ids"].shape[1], max(row_lengths)
     fitting = [n for n in range(longest, longest + multiple) if n % multiple == 0 and n <= 61]
     assert width == (fitting[0] if fitting else max(longest, 61))
     assert batch["attention_mask"].sum(dim=1).tolist() == row_lengths
-    assert {tuple(batch[name].shape) for name in (*rows, "attention_mask")} == {(len(row_lengths), width)}
+    assert {tuple(batch[name].shape) for name in PADDED} == {(len(row_lengths), width)}
 
 
 @pytest.mark.parametrize("multiple", [1, 8])
@@ -438,19 +445,18 @@ def test_padding_does_not_change_the_logits_of_scored_words(tiny_model, tokenize
     model = AutoModelForTokenClassification.from_pretrained(tiny_model, num_labels=len(LABELS)).eval()
     collate = collator(pad_token_id=tokenizer.pad_token_id, multiple=multiple, max_seq_length=24)
 
-    def logits(columns):
-        batch = collate(columns)
+    def logits(windows):
+        batch = collate(windows)
         with torch.no_grad():
             output = model(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"]).logits
         index = batch["word_index"]
         return dict(zip(index[index >= 0].tolist(), output[index >= 0], strict=True))
 
-    columns = encoder(tokenizer, max_seq_length=24).encode([["Mira"], ["the", "lake"], ["Arvenholm", "froze"] * 8])
-    rows = [{name: values[i : i + 1] for name, values in columns.items()} for i in range(len(columns["length"]))]
-    assert len(rows) > 3  # the third sentence has several windows
-    together, apart = logits(columns), {}
-    for row in rows:
-        apart |= logits(row)
+    windows = encoder(tokenizer, max_seq_length=24).encode([["Mira"], ["the", "lake"], ["Arvenholm", "froze"] * 8])
+    assert len(windows) > 3  # the third sentence has several
+    together, apart = logits(windows), {}
+    for number in range(len(windows)):
+        apart |= logits(windows[[number]])
     assert sorted(together) == sorted(apart) == list(range(19))
     for word, values in together.items():
         torch.testing.assert_close(values, apart[word], atol=1e-5, rtol=0)
@@ -558,7 +564,7 @@ SPACES = KINDS[4:]  # words are given the space before them
 @given(st.lists(st.text("abcMZ9é.-'中1", min_size=1, max_size=6), min_size=1, max_size=8))
 @example(["It", "'s", "1996-08-24", ",", "don't", "9.5", "é", "中"])
 def test_words_have_the_sub_words_of_the_text_that_they_make(tokenizers, kind, words):
-    (ids,) = encoder(tokenizers[kind], max_seq_length=400).encode([words])["input_ids"]
+    (ids,) = columns_of(encoder(tokenizers[kind], max_seq_length=400).encode([words]))["input_ids"]
     assert ids == tokenizers[kind](" ".join(words)).input_ids
 
 
@@ -567,7 +573,7 @@ def test_words_have_the_sub_words_of_the_text_that_they_make(tokenizers, kind, w
 @example([""], 24)
 @given(st.lists(st.text(" \tab9é\x07\u200b\u0301\U0001f642", max_size=4), min_size=1, max_size=8), lengths)
 def test_every_word_is_scored_once_where_words_have_their_spaces(tokenizers, kind, words, max_seq_length):
-    columns = encoder(tokenizers[kind], max_seq_length=max_seq_length).encode([words], [[1] * len(words)])
+    columns = columns_of(encoder(tokenizers[kind], max_seq_length=max_seq_length).encode([words], [[1] * len(words)]))
     assert sorted(index for index, _, _ in scored(columns)) == list(range(len(words)))
     assert {label for _, _, label in scored(columns)} == {1}
 
@@ -576,7 +582,7 @@ def test_every_word_is_scored_once_where_words_have_their_spaces(tokenizers, kin
 @pytest.mark.parametrize("label_all_tokens", [False, True])
 def test_a_space_that_is_a_sub_word_is_not_what_is_scored(tokenizers, kind, label_all_tokens):
     tokenizer = tokenizers[kind]
-    columns = encoder(tokenizer, label_all_tokens=label_all_tokens).encode([["M", "9", "a"]], [[1, 5, 0]])
+    columns = columns_of(encoder(tokenizer, label_all_tokens=label_all_tokens).encode([["M", "9", "a"]], [[1, 5, 0]]))
     (space,) = tokenizer(" ", add_special_tokens=False).input_ids
     (nine,) = tokenizer("9", add_special_tokens=False).input_ids
     ids, labels, index = (columns[name][0] for name in ("input_ids", "labels", "word_index"))

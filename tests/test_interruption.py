@@ -16,8 +16,8 @@ from lightning.pytorch.utilities.exceptions import SIGTERMException
 from torch.utils.data import DataLoader
 
 from ner_lightning import __main__, cli
-from ner_lightning.checkpoints import LastCheckpoint
 from ner_lightning.interruption import Interruption, ending_with_launcher
+from ner_lightning.saving import LastCheckpoint
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:.*isinstance.treespec, LeafSpec.* is deprecated"),

@@ -1,5 +1,6 @@
 """The first word of the command line decides what runs; commands without a Trainer share one kind of parser."""
 
+import os
 import subprocess
 import sys
 
@@ -71,11 +72,21 @@ def test_an_error_is_one_sentence_and_with_debug_a_traceback(tmp_path, capsys):
         main([*args, "--debug"])
 
 
-def test_to_push_takes_neither_torch_nor_lightning(tmp_path):
+def test_to_push_and_the_help_of_export_take_neither_torch_nor_lightning(tmp_path):
     code = (
-        "import sys\nfrom ner_lightning.__main__ import main\n"
+        "import sys\nfrom contextlib import suppress\nfrom ner_lightning.__main__ import main\n"
         f"assert main(['push', {str(tmp_path)!r}]) == 1\n"
+        "with suppress(SystemExit):\n    main(['export', '--help'])\n"
         "print({'torch', 'lightning', 'transformers', 'datasets'} & set(sys.modules))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout == "set()\n"
+    assert done.stdout.splitlines()[-1] == "set()"
+
+
+@pytest.mark.parametrize("given", [None, "active"])
+def test_waiting_threads_sleep_unless_the_user_says_otherwise(given):
+    environment = {name: value for name, value in os.environ.items() if name != "OMP_WAIT_POLICY"}
+    environment |= {"OMP_WAIT_POLICY": given} if given else {}
+    program = "import sys, ner_lightning.__main__, os; print(os.environ['OMP_WAIT_POLICY'], 'torch' in sys.modules)"
+    run = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=True)
+    assert run.stdout.split() == [given or "passive", "False"]

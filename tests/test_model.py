@@ -11,12 +11,14 @@ import pytest
 import torch
 from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
+from torch import nn
 from torch.utils.data import DataLoader
 
-from ner_lightning.checkpoints import LastCheckpoint
 from ner_lightning.data import TokenClassificationDataModule
+from ner_lightning.embedding import CompactEmbedding
 from ner_lightning.errors import InputError
 from ner_lightning.model import TokenClassificationModule
+from ner_lightning.saving import LastCheckpoint
 
 LABELS = ["O", "B-LOC", "I-LOC", "B-MISC", "I-MISC", "B-ORG", "I-ORG", "B-PER", "I-PER"]
 SPLITS = ("train", "validation", "test")
@@ -248,6 +250,71 @@ def test_frozen_layers_take_the_embeddings_below_them_along(make_model):
     assert trained == {"classifier.weight", "classifier.bias"}
 
 
+class KindOfEmbedding(Callback):
+    def on_train_batch_end(self, trainer, pl_module, *args):
+        self.kind = type(pl_module.model.get_input_embeddings())
+
+
+def test_a_run_with_a_compact_embedding_saves_what_one_without_does(make_model, make_data, make_trainer, tmp_path):
+    kinds, saved = [], []
+    for compact_embedding in (False, True):
+        seen, path = KindOfEmbedding(), tmp_path / f"{compact_embedding}.ckpt"
+        model = make_model(learning_rate=1e-3, compact_embedding=compact_embedding)
+        trainer = make_trainer(max_epochs=2, gradient_clip_val=1.0, callbacks=[seen])
+        torch.manual_seed(0)  # of dropout
+        trainer.fit(model, make_data())
+        trainer.save_checkpoint(path)
+        kinds.append(seen.kind)
+        saved.append(torch.load(path, weights_only=True))
+        assert type(model.model.get_input_embeddings()) is nn.Embedding
+    assert kinds == [nn.Embedding, CompactEmbedding]
+    torch.testing.assert_close(saved[0]["state_dict"], saved[1]["state_dict"], rtol=1e-5, atol=1e-7)
+    torch.testing.assert_close(saved[0]["optimizer_states"], saved[1]["optimizer_states"], rtol=1e-4, atol=1e-7)
+
+
+class SaveFirstEpoch(Callback):
+    def on_train_epoch_end(self, trainer, pl_module):
+        if trainer.current_epoch == 0:
+            trainer.save_checkpoint(trainer.default_root_dir + "/half.ckpt")
+
+
+@pytest.mark.parametrize("first", [False, True])
+def test_a_run_goes_on_with_the_other_kind_of_embedding(make_model, make_data, make_trainer, tmp_path, first):
+    def fit(compact_embedding, **options):
+        model = make_model(learning_rate=1e-3, compact_embedding=compact_embedding)
+        for module in model.modules():
+            if isinstance(module, nn.Dropout):
+                module.p = 0.0  # where a run goes on, its stream begins anew
+        make_trainer(max_epochs=2, callbacks=[SaveFirstEpoch()]).fit(model, make_data(), **options)
+        return model.state_dict()
+
+    whole = fit(first)
+    resumed = fit(not first, ckpt_path=tmp_path / "half.ckpt")
+    torch.testing.assert_close(resumed, whole, rtol=1e-5, atol=1e-7)
+
+
+@pytest.mark.parametrize("limit", [0.01, 1e6])
+def test_gradients_are_clipped_as_pytorch_does(make_model, make_data, make_trainer, limit):
+    class Gradients(Callback):
+        def on_fit_start(self, trainer, pl_module):
+            trainer.optimizers[0].register_step_post_hook(lambda *_: self.see("clipped", pl_module))
+
+        def on_after_backward(self, trainer, pl_module):
+            self.see("before", pl_module)
+
+        def see(self, name, module):
+            setattr(self, name, [p.grad.clone() for p in module.parameters() if p.grad is not None])
+
+    seen = Gradients()
+    make_trainer(max_steps=1, gradient_clip_val=limit, callbacks=[seen]).fit(make_model(), make_data())
+    expected = [nn.Parameter(gradient) for gradient in seen.before]
+    for parameter in expected:
+        parameter.grad = parameter.detach().clone()
+    nn.utils.clip_grad_norm_(expected, limit)
+    torch.testing.assert_close(seen.clipped, [parameter.grad for parameter in expected], rtol=1e-6, atol=0)
+    assert limit < 1 or all(torch.equal(one, two) for one, two in zip(seen.clipped, seen.before, strict=True))
+
+
 @pytest.mark.parametrize("layers", [2, -1])
 def test_more_layers_than_there_are_cannot_be_frozen(make_model, layers):
     with pytest.raises(InputError, match=f"--model.freeze_layers={layers}: the model has 1 layers to freeze"):
@@ -363,6 +430,68 @@ def test_the_loss_is_the_mean_over_words(scores_of, make_data, fitted):
     assert words == 12
     assert scores_of()["val_loss"] == pytest.approx(total / words, rel=1e-5)
     assert scores_of(label_all_tokens=True)["val_loss"] == pytest.approx(total / words, rel=1e-5)
+
+
+def test_the_steps_of_token_budgets_are_known_beforehand(make_model, make_data, make_trainer):
+    data = make_data(batch_size=None, max_tokens=48, max_seq_length=16)
+    trainer, model = make_trainer(max_epochs=3), make_model()
+    trainer.fit(model, data)
+    assert trainer.global_step == trainer.estimated_stepping_batches == 3 * len(data.train_dataloader())
+    assert set(model.lr_schedulers().get_last_lr()) == {0.0}
+
+
+def memory_of_a_device(_):
+    raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
+
+
+def memory_of_the_machine(_):
+    torch.empty(2**60, dtype=torch.uint8)
+
+
+def another_failure(_):
+    raise RuntimeError("shape mismatch")
+
+
+def fails_above(model, limit, fail):
+    """The sub-words of the batches that the encoder was given; it fails with those that hold more than `limit`."""
+    given = []
+
+    def hook(module, args, kwargs):
+        given.append(kwargs["input_ids"].numel())
+        if given[-1] > limit:
+            fail(given[-1])
+
+    model.model.register_forward_pre_hook(hook, with_kwargs=True)
+    return given
+
+
+@pytest.mark.parametrize("fail", [memory_of_a_device, memory_of_the_machine])
+def test_a_batch_that_does_not_fit_in_memory_is_scored_in_halves(make_data, make_trainer, fitted, caplog, fail):
+    data = make_data(eval_batch_size=5, max_seq_length=13)  # two whole batches and a part of one
+    whole, halved = (TokenClassificationModule.load_from_checkpoint(fitted) for _ in range(2))
+    expected = make_trainer().validate(whole, data, verbose=False)[0]
+    given = fails_above(halved, 30, fail)
+    scores = make_trainer().validate(halved, data, verbose=False)[0]
+    assert scores.pop("val_loss") == pytest.approx(expected.pop("val_loss"), rel=1e-5)
+    assert scores == expected
+    assert [size for size in given if size > 30] == [65, 39]  # each size was tried once
+    assert [record.getMessage() for record in caplog.records if record.name == "ner_lightning.model"] == [
+        f"a batch of {windows} windows of 13 sub-words does not fit in memory: such batches are halved from here on; "
+        f"--data.eval_max_tokens={tokens} does without the attempts"
+        for windows, tokens in ((5, 32), (3, 19))
+    ]
+
+
+@pytest.mark.parametrize(
+    ("limit", "fail", "message"),
+    [(5, memory_of_a_device, "out of memory"), (30, another_failure, "shape mismatch")],
+    ids=["one window", "another failure"],
+)
+def test_what_halving_does_not_help_stays_an_error(make_data, make_trainer, fitted, limit, fail, message):
+    model = TokenClassificationModule.load_from_checkpoint(fitted)
+    fails_above(model, limit, fail)
+    with pytest.raises(RuntimeError, match=message):
+        make_trainer().validate(model, make_data(), verbose=False)
 
 
 @pytest.mark.parametrize("limit", [1, 0.5])

@@ -9,7 +9,7 @@ from ner_lightning.cli import TokenClassificationCLI, main
 OPTIONS = [
     ("model.score_mode", "default", "strict", "strict"),
     ("model.subword_weight", 0.1, 0.5, 0.7),
-    ("data.eval_batch_size", 32, 7, 9),
+    ("data.eval_batch_size", None, 7, 9),
     ("data.label_all_tokens", False, True, True),
     ("trainer.max_epochs", 3, 2, 4),
     ("trainer.gradient_clip_val", None, 1.5, 2.5),

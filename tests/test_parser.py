@@ -1,6 +1,7 @@
 """What a user reads who asks for help or mistypes an option."""
 
 from inspect import cleandoc
+from pathlib import Path
 
 import pytest
 
@@ -95,6 +96,28 @@ def test_a_misspelt_option_of_a_config_file_is_answered_the_same_way(answer, tmp
     code, _, err = answer("fit", f"--config={tmp_path / 'some.yaml'}")
     assert code == 2
     assert err.splitlines()[-1].endswith("does not accept option 'data.trian_file'; did you mean data.train_file?")
+
+
+@pytest.mark.parametrize(
+    ("args", "told"),
+    [
+        (["--trainer.callbacks=EarlyStopping"], "trainer.callbacks: EarlyStopping needs monitor"),
+        (["--trainer.callbacks+=EarlyStopping", "--trainer.callbacks.patience=2"], "EarlyStopping needs monitor"),
+        (["--trainer.callbacks=[RichProgressBar, {class_path: EarlyStopping}]"], "EarlyStopping needs monitor"),
+        (["--trainer.logger=CSVLogger"], "--trainer.logger: CSVLogger needs save_dir: give it in its init_args, or "),
+        (["--trainer.logger+={class_path: lightning.pytorch.loggers.CSVLogger}"], "CSVLogger needs save_dir"),
+        (["--optimizer=SGD", "--lr_scheduler=StepLR"], "or after its name as --lr_scheduler.step_size=..."),
+        (["--trainer.plugins=MixedPrecision"], "--trainer.plugins.precision=... --trainer.plugins.device=..."),
+        (["--config=some.yaml"], "--trainer.callbacks: EarlyStopping needs monitor"),
+    ],
+)
+def test_what_a_class_needs_is_named_in_a_sentence(answer, args, told, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("some.yaml").write_text("trainer: {callbacks: [{class_path: EarlyStopping, init_args: {patience: 2}}]}\n")
+    code, _, err = answer("fit", *args)
+    assert code == 2
+    assert len(err.splitlines()) == 3
+    assert told in err.splitlines()[-1]
 
 
 def test_a_suggestion_is_the_closest_of_the_known_words_or_nothing():

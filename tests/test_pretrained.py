@@ -658,7 +658,7 @@ def test_code_of_others_is_refused_in_one_sentence_and_nothing_is_asked(with_cod
     sentence = (
         rf"^--model\.model_name_or_path={folder} comes with code of its own, which is not run unless you trust it: "
         r"read it, then give --model\.trust_remote_code=true on the command line "
-        r"\(export and push: --trust_remote_code\)$"
+        r"\(predict, export and push: --trust_remote_code\)$"
     )
     for load in (
         lambda: load_config(str(folder)),

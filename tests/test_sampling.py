@@ -18,6 +18,10 @@ LENGTHS = random.Random(0).choices(range(1, 61), k=230)
 
 lengths = st.lists(st.integers(0, 50), max_size=120)
 batch_sizes = st.integers(1, 9)
+limits = st.one_of(
+    st.fixed_dictionaries({"batch_size": batch_sizes}),
+    st.fixed_dictionaries({"max_tokens": st.integers(1, 200), "multiple": st.sampled_from([1, 8])}),
+)
 replicas = st.integers(1, 5)
 
 
@@ -29,30 +33,63 @@ def ranks(lengths, *, num_replicas, **options):
 
 
 def sampler(**options):
-    return LengthBatchSampler(LENGTHS, **{"batch_size": 8, "shuffle": True, "seed": 42} | options)
+    limit = {} if "max_tokens" in options else {"batch_size": 8}
+    return LengthBatchSampler(LENGTHS, **{**limit, "shuffle": True, "seed": 42} | options)
 
 
 @settings(deadline=None, max_examples=60)
-@given(lengths=lengths, batch_size=batch_sizes, shuffle=st.booleans(), seed=st.integers(0, 2**32))
-def test_one_rank_gets_every_sample_once(lengths, batch_size, shuffle, seed):
-    batches = list(LengthBatchSampler(lengths, batch_size=batch_size, shuffle=shuffle, seed=seed))
+@given(lengths=lengths, limit=limits, shuffle=st.booleans(), seed=st.integers(0, 2**32))
+def test_one_rank_gets_every_sample_once(lengths, limit, shuffle, seed):
+    batches = list(LengthBatchSampler(lengths, **limit, shuffle=shuffle, seed=seed))
     assert sorted(chain(*batches)) == list(range(len(lengths)))
-    assert all(1 <= len(batch) <= batch_size for batch in batches)
+    assert all(1 <= len(batch) <= limit.get("batch_size", 120) for batch in batches)
+
+
+@settings(deadline=None, max_examples=200)
+@given(lengths=lengths, max_tokens=st.integers(1, 200), multiple=st.sampled_from([1, 3, 8]), shuffle=st.booleans())
+def test_no_batch_is_above_its_budget_unless_it_is_one_sample(lengths, max_tokens, multiple, shuffle):
+    def padded(batch):
+        longest = max(lengths[i] for i in batch)
+        return len(batch) * next(n for n in range(0, 99, multiple) if n >= longest)
+
+    batches = LengthBatchSampler(lengths, max_tokens=max_tokens, multiple=multiple, shuffle=shuffle)
+    assert all(len(batch) == 1 or padded(batch) <= max_tokens for batch in batches)
 
 
 @settings(deadline=None, max_examples=60)
-@given(lengths=lengths, batch_size=batch_sizes, shuffle=st.booleans(), num_replicas=replicas)
-def test_ranks_get_everything_between_them_in_equally_many_batches(lengths, batch_size, shuffle, num_replicas):
-    options = {"batch_size": batch_size, "shuffle": shuffle, "num_replicas": num_replicas}
+@given(lengths=lengths, limit=limits, num_replicas=replicas)
+def test_each_epoch_has_the_same_number_of_batches_known_beforehand(lengths, limit, num_replicas):
+    batches = LengthBatchSampler(lengths, **limit, shuffle=True, num_replicas=num_replicas)
+    for epoch in range(4):
+        batches.set_epoch(epoch)
+        assert len(list(batches)) == len(batches)
+
+
+def test_a_budget_is_used():
+    used = [len(batch) * max(LENGTHS[i] for i in batch) for batch in sampler(max_tokens=200)]
+    assert sum(used) / len(used) > 0.8 * 200
+
+
+def test_samples_of_one_length_meet_others_in_the_next_epoch():
+    batches = LengthBatchSampler([5] * 100, max_tokens=50, shuffle=True)
+    first = set(map(frozenset, batches))
+    batches.set_epoch(1)
+    assert not first & set(map(frozenset, batches))
+
+
+@settings(deadline=None, max_examples=60)
+@given(lengths=lengths, limit=limits, shuffle=st.booleans(), num_replicas=replicas)
+def test_ranks_get_everything_between_them_in_equally_many_batches(lengths, limit, shuffle, num_replicas):
+    options = {**limit, "shuffle": shuffle, "num_replicas": num_replicas}
     shares = ranks(lengths, **options)
     assert set(chain(*chain(*shares))) == set(range(len(lengths)))
     assert {len(share) for share in shares} == {len(LengthBatchSampler(lengths, **options))}
 
 
 @settings(deadline=None, max_examples=60)
-@given(lengths=lengths, batch_size=batch_sizes, shuffle=st.booleans(), num_replicas=replicas)
-def test_no_more_comes_again_than_evens_out_the_ranks(lengths, batch_size, shuffle, num_replicas):
-    shares = ranks(lengths, num_replicas=num_replicas, batch_size=batch_size, shuffle=shuffle)
+@given(lengths=lengths, limit=limits, shuffle=st.booleans(), num_replicas=replicas)
+def test_no_more_comes_again_than_evens_out_the_ranks(lengths, limit, shuffle, num_replicas):
+    shares = ranks(lengths, num_replicas=num_replicas, shuffle=shuffle, **limit)
     times = Counter(tuple(batch) for share in shares for batch in share)
     assert sum(times.values()) - len(times) < num_replicas
 
@@ -116,10 +153,10 @@ def test_buckets_pad_less_than_half_of_what_random_batches_pad():
 
 
 @settings(deadline=None, max_examples=60)
-@given(data=st.data(), shuffle=st.booleans(), num_replicas=replicas)
-def test_what_is_left_after_a_stop_is_what_a_resume_hands_out(data, shuffle, num_replicas):
+@given(data=st.data(), limit=limits, shuffle=st.booleans(), num_replicas=replicas)
+def test_what_is_left_after_a_stop_is_what_a_resume_hands_out(data, limit, shuffle, num_replicas):
     rank = data.draw(st.integers(0, num_replicas - 1))
-    options = {"shuffle": shuffle, "num_replicas": num_replicas, "rank": rank}
+    options = {**limit, "shuffle": shuffle, "num_replicas": num_replicas, "rank": rank}
     stopped = sampler(**options)
     stopped.set_epoch(3)
     taken = data.draw(st.integers(0, len(stopped) - 1))
@@ -176,6 +213,7 @@ def test_the_state_counts_the_batches_handed_out():
         "epoch": 0,
         "position": 2,
         "seed": 42,
+        "max_tokens": None,
         "batch_size": 8,
         "num_replicas": 1,
         "samples": 230,
@@ -206,10 +244,30 @@ def test_a_state_of_another_order_is_refused(name, flag):
         batches.load_state_dict(state | {name: now + 1})
 
 
-@pytest.mark.parametrize("batch_size", [0, -1])
-def test_a_batch_size_below_one_is_refused(batch_size):
-    with pytest.raises(InputError, match=f"batch_size must be 1 or more, not {batch_size}: .*--data.batch"):
-        LengthBatchSampler(LENGTHS, batch_size=batch_size, shuffle=True)
+def test_a_state_of_another_budget_is_refused():
+    with pytest.raises(InputError, match=r"max_tokens must be 90 as before, not 80: change --data\.max_tokens"):
+        sampler(max_tokens=80).load_state_dict(sampler(max_tokens=90).state_dict())
+
+
+def test_a_state_from_before_there_were_budgets_is_read():
+    state = sampler().state_dict() | {"position": 3}
+    del state["max_tokens"]
+    batches = sampler()
+    batches.load_state_dict(state)
+    assert list(batches) == list(sampler())[3:]
+
+
+@pytest.mark.parametrize("limit", [0, -1])
+@pytest.mark.parametrize("name", ["batch_size", "max_tokens"])
+def test_a_limit_below_one_is_refused(name, limit):
+    with pytest.raises(InputError, match=f"{name} must be 1 or more, not {limit}: .*--data.{name}"):
+        LengthBatchSampler(LENGTHS, **{name: limit}, shuffle=True)
+
+
+@pytest.mark.parametrize("limits", [{}, {"batch_size": 3, "max_tokens": 99}])
+def test_it_takes_one_limit(limits):
+    with pytest.raises(InputError, match="give batch_size or max_tokens, one of them"):
+        LengthBatchSampler(LENGTHS, **limits, shuffle=True)
 
 
 class Rows(torch.utils.data.Dataset):

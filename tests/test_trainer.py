@@ -7,9 +7,11 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
+from lightning.pytorch.callbacks import TQDMProgressBar
 
 from ner_lightning.errors import InputError
-from ner_lightning.trainer import _new_version, launched_processes
+from ner_lightning.trainer import SteadyProgressBar, Trainer, _new_version, launched_processes
 
 ROOT = Path(__file__).parents[1]
 
@@ -20,6 +22,30 @@ def test_runs_that_start_together_have_folders_of_their_own(tmp_path):
     with ThreadPoolExecutor(8) as pool:
         versions = list(pool.map(_new_version, [tmp_path / "runs"] * 24))
     assert sorted(versions) == list(range(24))
+
+
+@pytest.mark.parametrize("has", [True, False])
+def test_auto_is_the_precision_that_the_machine_has(monkeypatch, caplog, has):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: has)
+    monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: False)
+    caplog.set_level("INFO")
+    trainer = Trainer(precision="auto", logger=False, enable_checkpointing=False, enable_progress_bar=False)
+    expected = "bf16-mixed" if has else "32-true"
+    assert trainer.precision == expected
+    assert f"precision   {expected}: the processor " in caplog.text
+
+
+def test_the_bar_is_refreshed_ten_times_a_second_and_at_the_end(monkeypatch):
+    refreshed, now = [], [0.0]
+    monkeypatch.setattr(TQDMProgressBar, "on_train_batch_end", lambda self, *args: refreshed.append(args[-1]))
+    monkeypatch.setattr(SteadyProgressBar, "total_train_batches", 8)
+    monkeypatch.setattr("time.monotonic", lambda: now[0])
+    bar = SteadyProgressBar()
+    for batch in range(8):
+        now[0] += 0.04
+        bar.on_train_batch_end(None, None, None, None, batch)
+    assert refreshed == [2, 5, 7]
 
 
 @pytest.fixture

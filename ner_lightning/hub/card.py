@@ -35,45 +35,29 @@ _EXAMPLES = (
 )
 # what datasets calls its loaders of local files, by suffix; any other file is CoNLL columns
 _LOADERS = {"json": "json", "jsonl": "json", "parquet": "parquet"}
+# in a configuration: the key of a logger, the user in an address, a token of the Hub (which the command line refuses)
+_SECRET = re.compile(r"((?:key|token|password)(?:=|: ))(?!null\b)\S+|(?<=://)[^/\s@]+(?=@)|\bhf_[A-Za-z0-9]{20,}\b")
 
 
 @dataclass(frozen=True, kw_only=True)
 class CardFacts(About):
-    """All that a card says; the template finds each under its name.
-
-    Args:
-        title: Name of the model.
-        labels: Label names in the order of their ids, IOB2 or plain.
-        splits: The splits of the corpus, scored or not, each once.
-        base_model: Hub id of the model that was fine-tuned; None for a local folder and for random weights.
-        base_revision: Branch, tag or commit of `base_model`.
-        global_step: Optimizer steps so far.
-        epoch: The epoch of the last step, from 1; 0 before training.
-        label_all_tokens: Whether every sub-word of a word was trained, and not only the first.
-        max_seq_length: Sub-words in a window, special tokens included.
-        score_mode: Of `EntityScore`.
-        marks_subwords: Whether the tokenizer marks continuation sub-words (`##`), so that a pipeline finds the words
-            of any text; otherwise the example has spaces between words.
-        needs_spaces: Whether the space before a word may be a sub-word of its own, which is not scored.
-        command: The command line of the run.
-        config: The configuration of the run, as YAML.
-        versions: Libraries and their versions.
-    """
+    """All that a card says; the template finds each under its name."""
 
     title: str
-    labels: Sequence[str]
-    splits: Sequence[SplitScores]
-    base_model: str | None
+    labels: Sequence[str]  # in the order of their ids, IOB2 or plain
+    splits: Sequence[SplitScores]  # scored or not, each once
+    base_model: str | None  # on the Hub; None for a local folder and for random weights
     base_revision: str | None
     global_step: int
-    epoch: int
+    epoch: int  # of the last step, from 1; 0 before training
     label_all_tokens: bool
     max_seq_length: int | None
     score_mode: Literal["default", "strict"]
+    # continuation sub-words (`##`): a pipeline finds the words of any text; else the example has spaces between words
     marks_subwords: bool
-    needs_spaces: bool
+    needs_spaces: bool  # the space before a word may be a sub-word of its own, which is not scored
     command: str | None
-    config: str | None
+    config: str | None  # as YAML
     versions: dict[str, str]
 
 
@@ -82,24 +66,12 @@ def card_facts(
     *,
     tokenizer: PreTrainedTokenizerFast,
     splits: Sequence[SplitScores],
-    run_dir: Path,
     about: About,
 ) -> CardFacts:
-    """Gather the facts of a model.
-
-    Args:
-        checkpoint: As Lightning saves it.
-        tokenizer: Of the model.
-        splits: The data, with what the weights scored on it.
-        run_dir: Folder of the run, whose `config.yaml` the card shows.
-        about: What its author says of it.
-    """
+    """Gather the facts of the model in a checkpoint, in which a run of the command line left its `config`."""
     options, data = checkpoint["hyper_parameters"], checkpoint.get("datamodule_hyper_parameters", {})
     name = options["model_name_or_path"]
-    saved = run_dir / "config.yaml"
-    config = saved.read_text(encoding="utf-8") if saved.is_file() else None
-    if config is not None and not config.startswith("# python -m ner_lightning fit"):
-        config = None  # not written by a run of ours: not for others to read
+    config = _SECRET.sub(r"\1***", checkpoint.get("config", ""))
     return CardFacts(
         **vars(about),
         title=about.repo_id or f"{Path(name).name}-token-classifier",
@@ -114,22 +86,16 @@ def card_facts(
         score_mode=options["score_mode"],
         marks_subwords=marks_subwords(tokenizer),
         needs_spaces=needs_spaces(tokenizer),
-        command=config.partition("\n")[0].removeprefix("# ") if config else None,
-        config=config,
+        command=config.partition("\n")[0].removeprefix("# ") if config.startswith("# ") else None,
+        config=config or None,
         versions={"python": platform.python_version()} | {package: version(package) for package in _PACKAGES},
     )
 
 
 def model_card(facts: CardFacts) -> str:
-    """Write the README.md of a model.
-
-    Args:
-        facts: What it says.
-    """
+    """Write the README.md of a model."""
     from jinja2 import Environment, StrictUndefined
 
-    assert all((split.dataset is None) != (split.file is None) for split in facts.splits), "either the Hub or a file"
-    assert len({split.name for split in facts.splits}) == len(facts.splits), "the client merges results of equal names"
     entities = is_entity_scheme(facts.labels)
     examples = [_line(example) for example in facts.widget_examples or _EXAMPLES]
     environment = Environment(

@@ -4,8 +4,7 @@
 one whose weights transformers would not find.
 """
 
-from __future__ import annotations
-
+# no postponed annotations here: jsonargparse would import the types below for the help of `export`
 import json
 import re
 import shutil
@@ -81,8 +80,7 @@ def export(
         _clear(place)
         _refuse(folder, place, overwrite=overwrite)
         about = About(repo_id=repo_id, language=language, license=license, widget_examples=widget_examples)
-        run_dir = run_folder(path)
-        write = writer(path, checkpoint, run_dir=run_dir, about=about, trust_remote_code=trust_remote_code)
+        write = writer(path, checkpoint, about=about, trust_remote_code=trust_remote_code)
         beside.mkdir(parents=True)
         write(beside)
         _refuse(folder, place, overwrite=overwrite)  # again: it took a while
@@ -100,18 +98,8 @@ def export(
     return folder
 
 
-def writer(
-    path: Path, checkpoint: dict[str, Any], *, run_dir: Path, about: About, trust_remote_code: bool
-) -> Callable[[Path], None]:
-    """Load what it takes to write the model of a checkpoint; gives the function that writes it into an empty folder.
-
-    Args:
-        path: The checkpoint.
-        checkpoint: What is in it.
-        run_dir: Folder of the run.
-        about: What its author says of the model.
-        trust_remote_code: Run the code that comes with the model, where it needs it.
-    """
+def writer(path: Path, checkpoint: dict[str, Any], *, about: About, trust_remote_code: bool) -> Callable[[Path], None]:
+    """Load what it takes to write the model of a checkpoint; gives the function that writes it into an empty folder."""
     options = checkpoint["hyper_parameters"]
     model = load_token_classifier(  # with random weights, overwritten on save
         options["model_name_or_path"],
@@ -126,27 +114,18 @@ def writer(
         model=model,
         tokenizer=tokenizer_of(options, trust_remote_code=trust_remote_code),
         splits=read_splits(path, checkpoint),
-        run_dir=run_dir,
         about=about,
     )
 
 
 def failure(error: OSError) -> str:
-    """Which file could not be written, and why.
-
-    Args:
-        error: Of writing it.
-    """
+    """Which file could not be written, and why."""
     name = Path(error.filename).name if error.filename else "a file"
     return f"{name} cannot be written: {error.strerror or error}"
 
 
 def commit_message(checkpoint: dict[str, Any]) -> str:
-    """Step and score of a checkpoint.
-
-    Args:
-        checkpoint: What is in it.
-    """
+    """Step and score of a checkpoint."""
     values = checkpoint.get("validation_scores", {})
     return f"step {checkpoint['global_step']}" + (f": val_f1 {values['val_f1']:.4f}" if values else "")
 
@@ -155,22 +134,12 @@ def write_model(
     folder: Path,
     checkpoint: dict[str, Any],
     *,
-    model: PreTrainedModel,
-    tokenizer: PreTrainedTokenizerFast,
+    model: "PreTrainedModel",
+    tokenizer: "PreTrainedTokenizerFast",
     splits: list[SplitScores],
-    run_dir: Path,
     about: About,
 ) -> None:
-    """Write the files of a model into an empty folder.
-
-    Args:
-        folder: Where to.
-        checkpoint: As Lightning saves it: the weights that are written, labels and options.
-        model: A model of the same kind; its own weights are not used.
-        tokenizer: Its tokenizer.
-        splits: The data, with what the weights scored on it.
-        run_dir: Folder of the run, whose `config.yaml` the card shows.
-        about: What else the card says.
+    """Write the files of a model into an empty folder: its weights are those of the checkpoint, not those of `model`.
 
     Raises:
         InputError: The weights are not finite, or are not those that transformers looks for.
@@ -195,20 +164,17 @@ def write_model(
         tokenizer.model_max_length = longest_input(tokenizer, model.config) or tokenizer.model_max_length
     with naming(folder / "tokenizer.json"):
         tokenizer.save_pretrained(folder)
-    facts = card_facts(checkpoint, tokenizer=tokenizer, splits=splits, run_dir=run_dir, about=about)
+    facts = card_facts(checkpoint, tokenizer=tokenizer, splits=splits, about=about)
     scores = [asdict(split) for split in splits if split.scores]
     known = {"epoch": facts.epoch, "step": facts.global_step, "splits": scores}
-    _write(folder / "scores.json", json.dumps(known, indent=2, ensure_ascii=False) + "\n")
-    _write(folder / "README.md", model_card(facts))
+    texts = {"scores.json": json.dumps(known, indent=2, ensure_ascii=False) + "\n", "README.md": model_card(facts)}
+    for name, text in texts.items():
+        with naming(folder / name):
+            (folder / name).write_text(text, encoding="utf-8")
 
 
-def tokenizer_of(options: dict[str, Any], *, trust_remote_code: bool) -> PreTrainedTokenizerFast:
-    """The tokenizer that a model was trained with; asks the Hub.
-
-    Args:
-        options: Hyperparameters of the model.
-        trust_remote_code: Run the code that comes with the model, where it needs it.
-    """
+def tokenizer_of(options: dict[str, Any], *, trust_remote_code: bool) -> "PreTrainedTokenizerFast":
+    """The tokenizer that a model of these hyperparameters was trained with; asks the Hub."""
     name, revision = options["model_name_or_path"], options.get("model_revision")
     return load_tokenizer(name, revision=revision, trust_remote_code=trust_remote_code)
 
@@ -246,7 +212,7 @@ def _refuse(folder: Path, place: Path, *, overwrite: bool) -> None:
         )
 
 
-def _refuse_not_finite(weights: dict[str, Tensor], *, buffers: set[str]) -> None:
+def _refuse_not_finite(weights: "dict[str, Tensor]", *, buffers: set[str]) -> None:
     # a mask may well hold infinity, and is a buffer
     broken = [name for name, tensor in weights.items() if name not in buffers and not tensor.isfinite().all()]
     if broken:
@@ -276,11 +242,6 @@ def _refuse_unloadable(folder: Path, shapes: dict[str, tuple[int, ...]]) -> None
 
 def _some(names: list[str]) -> str:
     return f"{', '.join(names[:2])}{f' and {len(names) - 2:,} more' if len(names) > 2 else ''}"
-
-
-def _write(path: Path, text: str) -> None:
-    with naming(path):
-        path.write_text(text, encoding="utf-8")
 
 
 @contextmanager

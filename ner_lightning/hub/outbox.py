@@ -7,11 +7,10 @@ puts in, the one that pushes takes out; renaming a folder decides between them.
 from __future__ import annotations
 
 import json
-import logging
 import re
 import shutil
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -20,9 +19,7 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from ner_lightning.errors import InputError
-from ner_lightning.files import is_left_over, process_mark, replacing
-
-log = logging.getLogger(__name__)
+from ner_lightning.files import process_mark, remove_left_behind, replacing
 
 _SENDING = ".sending"  # suffix of the folder that is being pushed
 _PARTIAL = ".partial"  # suffix of a folder that is being written or removed
@@ -30,29 +27,16 @@ _PARTIAL = ".partial"  # suffix of a folder that is being written or removed
 
 @dataclass(frozen=True)
 class Destination:
-    """Where a model goes.
+    """Where a model goes."""
 
-    Args:
-        repo_id: Hub id; without a namespace the one of the account is taken.
-        revision: Branch, made where it is not there; by default `main`.
-        private: Whether a repository that is made is private; by default as the account says.
-    """
-
-    repo_id: str
-    revision: str | None = None
-    private: bool | None = None
+    repo_id: str  # without a namespace the one of the account is taken
+    revision: str | None = None  # branch; by default `main`
+    private: bool | None = None  # by default as the account says
 
 
 @dataclass(frozen=True)
 class About:
-    """What only its author knows of a model.
-
-    Args:
-        repo_id: Its id on the Hub.
-        language: Code of the language, such as `en`, or codes.
-        license: Identifier of the licence, such as `apache-2.0`.
-        widget_examples: Sentences to try the model on; by default invented ones, never some of the corpus.
-    """
+    """What only its author knows of a model."""
 
     repo_id: str | None = None
     language: Sequence[str] | str | None = None
@@ -62,21 +46,12 @@ class About:
 
 @dataclass(frozen=True)
 class Staged:
-    """A model in the outbox.
-
-    Args:
-        folder: Its folder in the outbox.
-        name: Number and step.
-        destination: Where it goes.
-        message: Of the commit.
-        alone: Whether it replaces all older ones, wherever they go.
-    """
+    """A model in the outbox."""
 
     folder: Path
-    name: str
+    name: str  # number and step
     destination: Destination
-    message: str
-    alone: bool = False
+    message: str  # of the commit
 
     @property
     def model(self) -> Path:
@@ -84,21 +59,13 @@ class Staged:
         return self.folder / "model"
 
     def replaces(self, older: Staged) -> bool:
-        """Whether an older model need not be sent.
-
-        Args:
-            older: The other one.
-        """
+        """Whether an older model need not be sent."""
         places = [(to.repo_id, to.revision) for to in (self.destination, older.destination)]
-        return older.name < self.name and (self.alone or places[0] == places[1])
+        return older.name < self.name and places[0] == places[1]
 
 
 class Outbox:
-    """The `hub` folder of a run.
-
-    Args:
-        run_dir: Folder of the run.
-    """
+    """The `hub` folder of a run."""
 
     def __init__(self, run_dir: str | Path) -> None:
         self.run_dir = Path(run_dir)
@@ -107,60 +74,36 @@ class Outbox:
         self._about = self.folder / "about.json"
 
     def write_about(self, about: About) -> None:
-        """Keep what the card of each model of this run says.
-
-        Args:
-            about: What its author says of it.
-        """
+        """Keep what the card of each model of this run says."""
         self.folder.mkdir(parents=True, exist_ok=True)
-        self._about.write_text(json.dumps(vars(about)), encoding="utf-8")
+        with replacing(self._about) as partial:
+            partial.write_text(json.dumps(vars(about)), encoding="utf-8")
 
     def read_about(self) -> About:
-        """What `write_about` kept; empty where it did not, or where the file is damaged."""
-        try:
-            return About(**json.loads(self._about.read_text(encoding="utf-8"))) if self._about.is_file() else About()
-        except (ValueError, TypeError):
-            log.warning("%s is damaged: the card is written without language, licence and examples", self._about)
-            return About()
+        """What `write_about` kept; empty where it did not."""
+        return About(**json.loads(self._about.read_text(encoding="utf-8"))) if self._about.is_file() else About()
 
-    def stage(
-        self,
-        write: Callable[[Path], None],
-        *,
-        step: int,
-        destination: Destination,
-        message: str,
-        alone: bool = False,
-    ) -> str:
-        """Put a model in; it replaces queued models for the same place that are not yet uploading.
+    def stage(self, write: Callable[[Path], None], *, step: int, destination: Destination, message: str) -> str:
+        """Put in a model that `write` writes into a folder; gives the name under which the journal speaks of it.
 
-        Args:
-            write: Writes the model into the empty folder that it is given.
-            step: Optimizer steps that the model has seen.
-            destination: Where it is to go.
-            message: Message of the commit.
-            alone: Replace all older ones, wherever they go.
-
-        Returns:
-            The name under which the journal speaks of it.
+        It replaces queued models for the same place that are not yet uploading.
         """
         self.folder.mkdir(parents=True, exist_ok=True)
         self._clear()
-        numbers = (re.match(r"\d+(?=-step-)", name) for name in self._names())
-        name = f"{1 + max((int(number[0]) for number in numbers if number), default=0):06}-step-{step}"
+        name = f"{self._number():06}-step-{step}"
         partial = self._partial(name)
         partial.mkdir()
         try:
             (partial / "model").mkdir()
             write(partial / "model")
-            (partial / "push.json").write_text(_note(destination, message, alone=alone))
+            (partial / "push.json").write_text(json.dumps({**vars(destination), "message": message}))
             partial.rename(self.folder / name)
         except BaseException:
             shutil.rmtree(partial, ignore_errors=True)
             raise
         self.record("staged", name, message=message)
-        staged = Staged(self.folder / name, name, destination, message, alone)
-        for older in self.waiting():  # for other places too: without a logger, runs share their folder
+        staged = Staged(self.folder / name, name, destination, message)
+        for older in self.waiting():
             if staged.replaces(older) and not older.folder.name.endswith(_SENDING):
                 self.replace(older, by=name)
         return name
@@ -176,8 +119,8 @@ class Outbox:
                     note = json.loads((folder / "push.json").read_text(encoding="utf-8"))
                 except (OSError, ValueError):  # taken out at this very moment, or no folder of ours
                     continue
-                message, alone = note.pop("message"), note.pop("alone", False)
-                staged.append(Staged(folder, folder.name.removesuffix(_SENDING), Destination(**note), message, alone))
+                message = note.pop("message")
+                staged.append(Staged(folder, folder.name.removesuffix(_SENDING), Destination(**note), message))
         return staged
 
     @contextmanager
@@ -219,22 +162,6 @@ class Outbox:
         if self._remove(staged):
             self.record("replaced", staged.name, by=by)
 
-    def readdress(self, destination: Destination) -> None:
-        """Let what waits for a repository ask for a private one or not, as was asked last. For the sender alone.
-
-        Args:
-            destination: What was asked last.
-        """
-        for staged in self.waiting():
-            ids = {staged.destination.repo_id, destination.repo_id}
-            namespaces, names = zip(*(repo_id.rpartition("/")[::2] for repo_id in ids), strict=True)
-            same = len(set(names)) == 1 and (len(ids) == 1 or "" in namespaces)
-            if same and destination.private is not None:
-                asked = replace(staged.destination, private=destination.private)
-                # a newer one may replace it at this very moment
-                with suppress(FileNotFoundError, InputError), replacing(staged.folder / "push.json") as partial:
-                    partial.write_text(_note(asked, staged.message, alone=staged.alone))
-
     def forget(self, staged: Staged) -> None:
         """Remove a model that is not to be pushed any more."""
         if self._remove(staged):
@@ -272,10 +199,10 @@ class Outbox:
                 continue
         return records
 
-    def _names(self) -> list[str]:
-        """Names of all models, with those that are gone: a number is used once."""
-        folders = [path.name for path in self.folder.iterdir() if path.is_dir()]
-        return folders + [record["name"] for record in self.records() if record["name"]]
+    def _number(self) -> int:
+        """One that no model has had, those included that are gone."""
+        names = [path.name for path in self.folder.iterdir()] + [str(record["name"]) for record in self.records()]
+        return 1 + max(map(int, re.findall(r"^(\d+)-step-", "\n".join(names), re.MULTILINE)), default=0)
 
     def _remove(self, staged: Staged) -> bool:
         gone = self._partial(staged.name)
@@ -291,10 +218,4 @@ class Outbox:
 
     def _clear(self) -> None:
         """Remove what a process that was killed was about to write or to remove."""
-        for folder in self.folder.glob(f"*-step-*{_PARTIAL}"):
-            if is_left_over(folder.name.removesuffix(_PARTIAL).partition(".")[2]):
-                shutil.rmtree(folder, ignore_errors=True)
-
-
-def _note(destination: Destination, message: str, *, alone: bool) -> str:
-    return json.dumps({**vars(destination), "message": message, "alone": alone})
+        remove_left_behind(self.folder.glob(f"*-step-*{_PARTIAL}"))

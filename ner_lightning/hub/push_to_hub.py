@@ -25,12 +25,13 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.strategies import DDPStrategy, SingleDeviceStrategy
 from lightning_utilities.core.rank_zero import rank_zero_warn
 
-from ner_lightning.checkpoints import BestCheckpoint, read_checkpoint
+from ner_lightning.checkpoints import read_checkpoint
 from ner_lightning.errors import InputError
 from ner_lightning.hub.folder import commit_message, tokenizer_of, write_model
 from ner_lightning.hub.outbox import About, Destination, Outbox
 from ner_lightning.hub.sender import validate
 from ner_lightning.model import TokenClassificationModule
+from ner_lightning.saving import BestCheckpoint
 from ner_lightning.scores import known_splits
 
 _PROGRESS = 10  # seconds between two lines of progress at the end of a run
@@ -128,14 +129,16 @@ class PushToHub(Callback):
         # once, now that the Hub has just answered for the data: a later save asks it nothing and cannot wait for it
         assert isinstance(pl_module, TokenClassificationModule)  # see `setup`
         tokenizer = tokenizer_of(dict(pl_module.hparams), trust_remote_code=pl_module.trust_remote_code)
-        self._write = partial(write_model, model=pl_module.model, tokenizer=tokenizer, run_dir=outbox.run_dir)
+        self._write = partial(write_model, model=pl_module.model, tokenizer=tokenizer)
         self._outbox, self._heard = outbox, len(outbox.records())
         self._before = self._heard
         self._seen = self._newest = None
         self._ends = False
         self._send(check=True)
         if self.push_at_start:
-            self._stage(_at_start(trainer, pl_module), "before training")
+            # none is saved yet: what one would hold, of which Lightning has no public method
+            checkpoint = trainer._checkpoint_connector.dump_checkpoint(weights_only=False)
+            self._stage(checkpoint, "before training")
         if self.when in ("best", "every"):
             saved = partial(self._stage_saved, trainer)
             trainer.strategy.checkpoint_io = _Announcing(trainer.strategy.checkpoint_io, saved)
@@ -348,18 +351,6 @@ def _checkpoint(trainer: Trainer, *, best: bool) -> str | None:
     saved = [Path(p) for c in callbacks for p in (c.best_model_path, c.last_model_path, *c.best_k_models) if p]
     newest = max((path for path in saved if path.is_file()), key=lambda path: path.stat().st_mtime_ns, default=None)
     return None if newest is None else str(newest)
-
-
-def _at_start(trainer: Trainer, pl_module: LightningModule) -> dict[str, Any]:
-    """What a checkpoint would hold before the first step."""
-    data = trainer.datamodule  # type: ignore[attr-defined]
-    return {
-        "state_dict": pl_module.state_dict(),
-        "hyper_parameters": dict(pl_module.hparams),
-        "datamodule_hyper_parameters": dict(data.hparams) if data is not None else {},
-        "epoch": 0,
-        "global_step": 0,
-    }
 
 
 @contextmanager

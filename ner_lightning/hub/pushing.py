@@ -53,9 +53,8 @@ def push(
         raise UsageError("--check, --revision and --private belong to --repo_id")
     if forget and repo_id is not None:
         raise UsageError("--forget sends nothing: leave out --repo_id")
-    say = partial(print, flush=True)  # each line at once: a process that is killed keeps none for later
     if forget:
-        sender.forget(run_dir, say=say)
+        sender.forget(run_dir)
         return True
     destination = None
     if repo_id is not None:
@@ -64,9 +63,9 @@ def push(
     outbox = Outbox(run_dir)
     with _ending_after(timeout, outbox):
         if check:
-            return sender.send(run_dir, check=destination, say=say)
+            return sender.send(run_dir, check=destination)
         stage = _what_to_stage(outbox, destination, trust_remote_code=trust_remote_code)
-        return sender.send(run_dir, stage=stage, say=say)
+        return sender.send(run_dir, stage=stage)
 
 
 @contextmanager
@@ -112,8 +111,9 @@ def _best_of_run(run_dir: Path) -> Path:
 
 def _stage_best(outbox: Outbox, path: Path, destination: Destination, *, trust_remote_code: bool) -> None:
     others = [staged for staged in outbox.waiting() if staged.destination != destination]
-    _stage(outbox, path, destination, alone=True, trust_remote_code=trust_remote_code)
+    _stage(outbox, path, destination, trust_remote_code=trust_remote_code)
     for staged in others:
+        outbox.forget(staged)
         print(f"given up: {staged.name} ({staged.message}), which waited for {staged.destination.repo_id}")
 
 
@@ -126,21 +126,20 @@ def _stage_with_scores(outbox: Outbox, *, trust_remote_code: bool) -> None:
     for record in outbox.run_dir.glob("**/checkpoints/*.test.json"):
         path = record.with_name(record.name.removesuffix(".test.json") + ".ckpt")
         if waiting and path.is_file() and commit_message(read_checkpoint(path)) == waiting[-1].message:
-            alone = waiting[-1].alone
-            _stage(outbox, path, waiting[-1].destination, alone=alone, trust_remote_code=trust_remote_code)
+            _stage(outbox, path, waiting[-1].destination, trust_remote_code=trust_remote_code)
             return
 
 
-def _stage(outbox: Outbox, path: Path, destination: Destination, *, alone: bool, trust_remote_code: bool) -> None:
+def _stage(outbox: Outbox, path: Path, destination: Destination, *, trust_remote_code: bool) -> None:
     from ner_lightning.checkpoints import read_checkpoint
     from ner_lightning.hub.folder import commit_message, failure, writer
 
     checkpoint = read_checkpoint(path)
     about = replace(outbox.read_about(), repo_id=destination.repo_id)
-    write = writer(path, checkpoint, run_dir=outbox.run_dir, about=about, trust_remote_code=trust_remote_code)
+    write = writer(path, checkpoint, about=about, trust_remote_code=trust_remote_code)
     message, step = commit_message(checkpoint), checkpoint["global_step"]
     try:
-        outbox.stage(write, step=step, destination=destination, message=message, alone=alone)
+        outbox.stage(write, step=step, destination=destination, message=message)
     except OSError as error:
         raise InputError(
             f"{outbox.folder}: {failure(error)}; nothing was put in or sent, and what waited there still waits"

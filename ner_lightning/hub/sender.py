@@ -6,7 +6,6 @@ push does not slow or end the run. The token is the one that the Hub client find
 
 from __future__ import annotations
 
-import hashlib
 import json
 import re
 import time
@@ -21,14 +20,13 @@ from ner_lightning.hub.outbox import Destination, Outbox, Staged
 if TYPE_CHECKING:
     from httpx2 import Client, Request, Response
     from huggingface_hub import HfApi
-    from huggingface_hub.hf_api import RepoFile
 
 T = TypeVar("T")
 
 _CONNECT, _READ = 10, 60  # seconds
 _ATTEMPTS = 5
 _LONGEST_WAIT = 60  # seconds between two attempts, whatever the Hub asks for
-_PASSING = {408, 429, 500, 502, 503, 504}  # answers that are worth another attempt
+_PASSING = {408, 412, 429, 500, 502, 503, 504}  # answers that are worth another attempt
 # left over from another model, these would be loaded with this one
 _STALE = re.compile(r"(model[^/]*\.safetensors|pytorch_model[^/]*\.bin)(\.index\.json)?")
 
@@ -38,18 +36,17 @@ def send(
     *,
     check: Destination | None = None,
     stage: Callable[[], None] | None = None,
-    say: Callable[[str], None] = print,
 ) -> bool:
     """Send the newest model that waits in the outbox of a run, and those that are staged meanwhile.
 
-    Passing failures (no connection, time-outs, 408, 429, 5xx) are tried again with growing pauses. A push that did
-    arrive, whatever the answer was, makes no second commit. What cannot be pushed stays for the next call.
+    Passing failures (no connection, time-outs, a branch that has just been changed, 408, 429, 5xx) are tried again with
+    growing pauses. A push that did arrive, whatever the answer was, makes no second commit. What cannot be pushed stays
+    for the next call.
 
     Args:
         run_dir: Folder of the run.
         check: First make this repository and prove that it can be written to.
         stage: First put a model in, while no other process pushes.
-        say: Is told what was done, in sentences.
 
     Returns:
         Whether nothing waits any more.
@@ -62,29 +59,23 @@ def send(
     if check is None and stage is None:
         _refuse_other_folder(outbox)
     with outbox.sender():
-        if check is not None:
-            outbox.readdress(check)
-            if not _check(outbox, check, say):
-                return False
+        if check is not None and not _check(outbox, check):
+            return False
         if stage is not None:
             stage()
         tried = None
         # what failed is not tried again at once, but something newer is
         while (waiting := outbox.waiting()) and waiting[-1].name != tried and (staged := outbox.take()) is not None:
             tried = staged.name
-            _push(outbox, staged, say)
+            _push(outbox, staged)
     if tried is None and check is None:
         pushed = [record["url"] for record in outbox.records() if record["event"] == "pushed"]
-        say(f"nothing to send: {f'the last push was {pushed[-1]}' if pushed else 'nothing waits'}")
+        _say(f"nothing to send: {f'the last push was {pushed[-1]}' if pushed else 'nothing waits'}")
     return not outbox.waiting()
 
 
-def forget(run_dir: str | Path, *, say: Callable[[str], None] = print) -> None:
+def forget(run_dir: str | Path) -> None:
     """Drop what waits in the outbox of a run; its checkpoints stay.
-
-    Args:
-        run_dir: Folder of the run.
-        say: Is told what was dropped, in sentences.
 
     Raises:
         InputError: The folder is not one of a run that pushes, or another process pushes from it.
@@ -95,17 +86,13 @@ def forget(run_dir: str | Path, *, say: Callable[[str], None] = print) -> None:
         waiting = outbox.waiting()
         for staged in waiting:
             outbox.forget(staged)
-            say(f"dropped {staged.name} ({staged.message}), which waited for {staged.destination.repo_id}")
+            _say(f"dropped {staged.name} ({staged.message}), which waited for {staged.destination.repo_id}")
     if not waiting:
-        say("nothing waits")
+        _say("nothing waits")
 
 
 def runs_in(folder: str | Path) -> str | None:
-    """The sentence about a folder that holds runs and is none; None where it holds none.
-
-    Args:
-        folder: What was given as the folder of a run.
-    """
+    """The sentence about a folder that holds runs and is none; None where it holds none."""
     files = [path for name in ("checkpoints/*.ckpt", "hub/pushes.jsonl") for path in Path(folder).glob(f"*/**/{name}")]
     files.sort(key=lambda path: path.stat().st_mtime_ns, reverse=True)
     runs = list(dict.fromkeys(str(path.parent.parent) for path in files))
@@ -118,14 +105,11 @@ def runs_in(folder: str | Path) -> str | None:
 def validate(repo_id: str) -> None:
     """Refuse an id that no repository can have.
 
-    Args:
-        repo_id: Hub id, with or without a namespace.
-
     Raises:
         InputError: It is none, and why.
     """
     from huggingface_hub.errors import HFValidationError
-    from huggingface_hub.utils._validators import validate_repo_id
+    from huggingface_hub.utils import validate_repo_id  # type: ignore[attr-defined] # a name that it gives lazily
 
     try:
         validate_repo_id(repo_id)
@@ -136,9 +120,6 @@ def validate(repo_id: str) -> None:
 
 def full_id(repo_id: str) -> str:
     """An id with its namespace, by default that of the account.
-
-    Args:
-        repo_id: Hub id, with or without a namespace.
 
     Raises:
         InputError: The Hub does not tell whose account it is.
@@ -162,7 +143,7 @@ def _refuse_other_folder(outbox: Outbox) -> None:
     raise InputError(runs_in(outbox.run_dir) or none)
 
 
-def _check(outbox: Outbox, destination: Destination, say: Callable[[str], None]) -> bool:
+def _check(outbox: Outbox, destination: Destination) -> bool:
     from huggingface_hub import CommitOperationAdd, HfApi
 
     def prove() -> str:
@@ -174,37 +155,41 @@ def _check(outbox: Outbox, destination: Destination, say: Callable[[str], None])
         return repo_id
 
     try:
-        repo_id = _persist(prove, outbox, None, say)
+        repo_id = _persist(prove, outbox, None)
     except Exception as error:
         outbox.record("failed", None, error=_reason(error))
-        say(f"{destination.repo_id} cannot be written to: {_reason(error)}")
+        _say(f"{destination.repo_id} cannot be written to: {_reason(error)}")
         return False
     outbox.record("checked", None, repo_id=repo_id)
     return True
 
 
-def _push(outbox: Outbox, staged: Staged, say: Callable[[str], None]) -> None:
+def _push(outbox: Outbox, staged: Staged) -> None:
     from huggingface_hub import HfApi
 
     outbox.record("started", staged.name)
     try:
-        commit, url = _persist(lambda: _upload(HfApi(), staged), outbox, staged, say)
+        commit, url = _persist(lambda: _upload(HfApi(), staged), outbox, staged)
     except _Newer:
         outbox.put_back(staged)  # where the newer one replaces it
     except Exception as error:
         outbox.put_back(staged)
         outbox.record("failed", staged.name, error=_reason(error))
-        say(f"{staged.name} ({staged.message}) could not be pushed to {staged.destination.repo_id}: {_reason(error)}")
+        _say(f"{staged.name} ({staged.message}) could not be pushed to {staged.destination.repo_id}: {_reason(error)}")
     else:
         outbox.finish(staged, commit=commit, url=url)
-        say(f"pushed {staged.name} ({staged.message}): {url}")
+        _say(f"pushed {staged.name} ({staged.message}): {url}")
+
+
+def _say(sentence: str) -> None:
+    print(sentence, flush=True)  # at once: a process that is killed keeps none for later
 
 
 class _Newer(Exception):
     """A newer model waits: this one is not needed any more."""
 
 
-def _persist(action: Callable[[], T], outbox: Outbox, staged: Staged | None, say: Callable[[str], None]) -> T:
+def _persist(action: Callable[[], T], outbox: Outbox, staged: Staged | None) -> T:
     """Call it, and again after passing failures."""
     for attempt in range(1, _ATTEMPTS + 1):
         try:
@@ -214,7 +199,7 @@ def _persist(action: Callable[[], T], outbox: Outbox, staged: Staged | None, say
                 raise
             wait = _wait(error, attempt)
             outbox.record("retry", staged.name if staged else None, error=_reason(error), wait=wait)
-            say(f"{_reason(error)}; trying again in {wait:.0f} s")
+            _say(f"{_reason(error)}; trying again in {wait:.0f} s")
             time.sleep(wait)
             if staged is not None and outbox.waiting()[-1].name > staged.name:
                 raise _Newer from error
@@ -239,12 +224,11 @@ def _upload(api: HfApi, staged: Staged) -> tuple[str, str]:
             ],
             commit_message=staged.message,
             revision=revision,
-            parent_commit=head,  # a request that arrives late or twice makes one commit
+            # a request that arrives late or twice makes one commit; where the answer to one that arrived is lost, the
+            # next attempt has nothing to change, and the client makes none
+            parent_commit=head,
         )
-    except Exception as error:
-        commit = _arrived(api, repo_id, revision, files)
-        if commit is not None:
-            return commit, f"{api.endpoint}/{repo_id}/commit/{commit}"
+    except RuntimeError as error:
         if type(error) is RuntimeError and isinstance(error.__cause__, Exception):
             raise error.__cause__ from None  # the client wraps LFS upload errors in RuntimeError
         raise
@@ -282,31 +266,10 @@ def _with_namespace(api: HfApi, repo_id: str) -> str:
     return repo_id if "/" in repo_id else f"{api.whoami()['name']}/{repo_id}"
 
 
-def _arrived(api: HfApi, repo_id: str, revision: str | None, files: dict[str, Path]) -> str | None:
-    """The commit at the head of the branch, if these files are in it."""
-    from huggingface_hub.hf_api import RepoFile
-
-    try:
-        head = str(api.model_info(repo_id, revision=revision).sha)
-        entries = api.list_repo_tree(repo_id, revision=head, recursive=True)
-        remote = {entry.path: entry for entry in entries if isinstance(entry, RepoFile)}
-    except Exception:  # the first failure says more
-        return None
-    return head if all(name in remote and _same(path, remote[name]) for name, path in files.items()) else None
-
-
-def _same(path: Path, remote: RepoFile) -> bool:
-    with path.open("rb") as file:
-        if remote.lfs is not None:
-            return hashlib.file_digest(file, "sha256").hexdigest() == remote.lfs.sha256
-        data = file.read()
-    return hashlib.sha1(b"blob %d\0" % len(data) + data).hexdigest() == remote.blob_id  # as git names it
-
-
 def _limit_waiting() -> None:
     """Give all requests of the Hub client of this process a time limit: by default it has none."""
     from huggingface_hub import set_client_factory
-    from huggingface_hub.utils._http import default_client_factory
+    from huggingface_hub.utils._http import default_client_factory  # not public, as the client with its hooks is not
 
     def client() -> Client:
         client = default_client_factory()
@@ -324,7 +287,7 @@ def _limit(request: Request) -> None:
 
 def _refuse(response: Response) -> None:
     """Raise at once where the client would retry by itself, after pauses of any length that the Hub asks for."""
-    from huggingface_hub.utils._http import hf_raise_for_status
+    from huggingface_hub import hf_raise_for_status
 
     busy = response.status_code == 409 and b"another conflicting operation is in progress" in response.read()
     if busy or response.status_code in _PASSING:
@@ -377,7 +340,6 @@ def _reason(error: Exception) -> str:
         401: "no valid token: `hf auth login`, or HF_TOKEN",
         403: "the token has no right to write there",
         404: "no such repository, or no right to see it",
-        412: "somebody else has changed the branch at the same moment",
     }
     told = (error.server_message or error.response.reason_phrase) if isinstance(error, HfHubHTTPError) else str(error)
     text = shorten(told, 300, placeholder=" ...") or type(error).__name__

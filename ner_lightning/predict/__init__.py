@@ -1,7 +1,6 @@
 """Use a trained model: `Tagger` in Python, `predict` for files."""
 
 from ner_lightning.predict.files import predict
-from ner_lightning.predict.tag_sentence import TagSentence
 from ner_lightning.predict.tagger import TaggedWord, Tagger
 
-__all__ = ["TagSentence", "TaggedWord", "Tagger", "predict"]
+__all__ = ["TaggedWord", "Tagger", "predict"]

@@ -159,8 +159,7 @@ def _header(source: Source) -> list[str]:
 
 def _cells(rows: Iterable[LabelledRow], source: Source, entities: EntityReader) -> Iterator[Any]:
     """What a table is given in each of its rows: the label of a word, the labels of all, or the entities of a text."""
-    assert source.path is not None
-    words = has_word_rows(source.path, name=source.name, options=source.options, format=source.format)
+    words = has_word_rows(source)
     for each in rows:
         if words:
             yield from each.labels

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -39,26 +41,37 @@ def load_trained(
         model = str(path)
     elif model == "runs":
         raise InputError("there is no folder runs here: run `fit` first, or give the model")
-    config = load_config(model, revision=revision, trust_remote_code=trust_remote_code)
-    labels = trained_labels(config)
-    if labels is None:
-        raise InputError(f"{model} has no labels of its own: it was not trained to label words; run `fit` first")
-    classifier = load_token_classifier(model, labels=labels, revision=revision, trust_remote_code=trust_remote_code)
-    tokenizer = load_tokenizer(model, revision=revision, trust_remote_code=trust_remote_code)
-    return classifier, _encoder(tokenizer, config, labels, getattr(config, "max_seq_length", None)), None
+    with _naming("--model="):
+        config = load_config(model, revision=revision, trust_remote_code=trust_remote_code)
+        labels = trained_labels(config)
+        if labels is None:
+            raise InputError(f"{model} has no labels of its own: it was not trained to label words; run `fit` first")
+        classifier = load_token_classifier(model, labels=labels, revision=revision, trust_remote_code=trust_remote_code)
+        tokenizer = load_tokenizer(model, revision=revision, trust_remote_code=trust_remote_code)
+        return classifier, _encoder(tokenizer, config, labels, getattr(config, "max_seq_length", None)), None
 
 
 def _from_checkpoint(path: Path, trust_remote_code: bool) -> tuple[PreTrainedModel, Encoder, str | None]:
     checkpoint = read_checkpoint(path)
     options, data = checkpoint["hyper_parameters"], checkpoint.get("datamodule_hyper_parameters", {})
     name, revision, labels = options["model_name_or_path"], options.get("model_revision"), options["labels"]
-    classifier = load_token_classifier(
-        name, labels=labels, pretrained=False, revision=revision, trust_remote_code=trust_remote_code
-    )
-    classifier.load_state_dict(classifier_weights(checkpoint))
-    tokenizer = load_tokenizer(name, revision=revision, trust_remote_code=trust_remote_code)
-    encoder = _encoder(tokenizer, classifier.config, labels, data.get("max_seq_length"))
-    return classifier, encoder, checkpoint.get("decode")
+    with _naming(f"{path}: its model "):
+        classifier = load_token_classifier(
+            name, labels=labels, pretrained=False, revision=revision, trust_remote_code=trust_remote_code
+        )
+        classifier.load_state_dict(classifier_weights(checkpoint))
+        tokenizer = load_tokenizer(name, revision=revision, trust_remote_code=trust_remote_code)
+        encoder = _encoder(tokenizer, classifier.config, labels, data.get("max_seq_length"))
+        return classifier, encoder, checkpoint.get("decode")
+
+
+@contextmanager
+def _naming(model: str) -> Iterator[None]:
+    """Say what is wrong with a model of what was given here: the option is that of `fit`."""
+    try:
+        yield
+    except InputError as error:
+        raise InputError(str(error).replace("--model.model_name_or_path=", model)) from error
 
 
 def _encoder(

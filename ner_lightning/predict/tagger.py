@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
@@ -19,7 +18,9 @@ from ner_lightning.decoding import decode, probabilities
 from ner_lightning.encoding import Collator, Encoder
 from ner_lightning.errors import InputError
 from ner_lightning.predict.entities import EntityReader, LabelledRow
+from ner_lightning.products import OneDNNProducts
 from ner_lightning.readers import Row
+from ner_lightning.sampling import LengthBatchSampler
 from ner_lightning.words import split_words
 
 if TYPE_CHECKING:
@@ -31,7 +32,10 @@ log = logging.getLogger(__name__)
 Precision = Literal["32-true", "bf16-mixed", "16-mixed"]
 
 # of what is sorted by length together: enough for even batches, little memory
-_ROWS, _WORDS = 256, 16_384
+_ROWS, _WORDS = 1024, 16_384
+# sub-words in a batch: on a processor what its cache holds of a layer, on others enough to keep them busy
+_TOKENS = {"cpu": 1024}
+_TOKENS_ELSEWHERE = 16_384
 
 
 class TaggedWord(NamedTuple):
@@ -54,7 +58,7 @@ class Tagger:
             most probable one.
         device: Where to run: `auto`, `cpu`, `cuda`, `cuda:1`, ...
         precision: Of the arithmetic; weights stay in float32.
-        batch_size: Windows in a batch.
+        max_tokens: Sub-words in a batch, with padding; by default 1,024 on a processor and 16,384 elsewhere.
 
     Raises:
         InputError: The device cannot be used, or a batch holds nothing.
@@ -68,14 +72,13 @@ class Tagger:
         decode: Callable[[dict[str, Any], Tensor], Tensor] | None = None,
         device: str = "auto",
         precision: Precision = "32-true",
-        batch_size: int = 32,
+        max_tokens: int | None = None,
     ) -> None:
-        if batch_size < 1:
-            raise InputError(f"batch_size={batch_size}: a batch holds at least one window")
+        if max_tokens is not None and max_tokens < 1:
+            raise InputError(f"max_tokens={max_tokens}: a batch holds at least one sub-word")
         self.labels = encoder.labels
         self.encoder = encoder
         self.entities = EntityReader(self.labels)
-        self.batch_size = batch_size
         self._decode = decode
         self._dtype = {"32-true": None, "bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}[precision]
         try:
@@ -83,6 +86,7 @@ class Tagger:
             self._model = model.to(self.device)
         except (RuntimeError, AssertionError) as error:  # of torch, about its build, this machine, or the name
             raise InputError(f"device={device} cannot be used: {str(error).splitlines()[0]}") from error
+        self.max_tokens = max_tokens or _TOKENS.get(self.device.type, _TOKENS_ELSEWHERE)
 
     @classmethod
     def load(
@@ -92,7 +96,7 @@ class Tagger:
         decode: Callable[[dict[str, Any], Tensor], Tensor] | None = None,
         device: str = "auto",
         precision: Precision = "32-true",
-        batch_size: int = 32,
+        max_tokens: int | None = None,
         revision: str | None = None,
         trust_remote_code: bool = False,
     ) -> Tagger:
@@ -104,7 +108,7 @@ class Tagger:
             decode: As above; a model that was trained with a decoding of its own is to be given it.
             device: Where to run: `auto`, `cpu`, `cuda`, `cuda:1`, ...
             precision: Of the arithmetic: `32-true`, `bf16-mixed` or `16-mixed`.
-            batch_size: Windows in a batch.
+            max_tokens: Sub-words in a batch, with padding; by default 1,024 on a processor and 16,384 elsewhere.
             revision: Branch, tag or commit of a model on the Hub.
             trust_remote_code: Run the code that comes with the model, where it needs it.
 
@@ -121,7 +125,7 @@ class Tagger:
                 model,
                 own,
             )
-        return cls(classifier, encoder, decode=decode, device=device, precision=precision, batch_size=batch_size)
+        return cls(classifier, encoder, decode=decode, device=device, precision=precision, max_tokens=max_tokens)
 
     def __call__(self, inputs: Any) -> list[Any]:
         """Find the entities of a text, of several texts, or of sentences whose words are given.
@@ -196,7 +200,7 @@ class Tagger:
     @torch.inference_mode()
     def _predict(self, sentences: Sequence[Sequence[str]]) -> tuple[list[str], list[float]]:
         """Label and probability of each word of all sentences."""
-        columns = self.encoder.encode(sentences)
+        encoded = self.encoder.encode(sentences)
         num_words = sum(map(len, sentences))
         collate = Collator(
             num_words=num_words,
@@ -204,15 +208,12 @@ class Tagger:
             multiple=8 if self.device.type == "cuda" else 1,
             max_seq_length=self.encoder.max_seq_length,
         )
-        lengths: list[int] = columns["length"]  # type: ignore[assignment]
-        order = sorted(range(len(lengths)), key=lambda window: -lengths[window])
         label_ids = torch.full((num_words,), -1, dtype=torch.int64)
         scores = torch.zeros(num_words, dtype=torch.float32)
         training = self._model.training  # of a model that is still trained
         self._model.eval()
-        for start in range(0, len(order), self.batch_size):
-            windows = order[start : start + self.batch_size]
-            batch = collate({name: [values[i] for i in windows] for name, values in columns.items()})  # type: ignore[misc]
+        for windows in LengthBatchSampler(encoded.lengths, max_tokens=self.max_tokens, shuffle=False):
+            batch = collate(encoded[windows])
             place = batch["word_index"][batch["word_index"] >= 0]  # type: ignore[index]
             label_ids[place], scores[place] = self._run(batch)
         self._model.train(training)
@@ -222,11 +223,12 @@ class Tagger:
     def _run(self, batch: dict[str, Any]) -> tuple[Tensor, Tensor]:
         batch = {name: value.to(self.device) if name != "num_words" else value for name, value in batch.items()}
         scored = batch["word_index"] >= 0
-        # nothing around 32 bits: within a Trainer its own precision holds
-        with nullcontext() if self._dtype is None else torch.autocast(self.device.type, dtype=self._dtype):
+        # no autocast around 32 bits: within a Trainer its own precision holds
+        with OneDNNProducts() if self._dtype is None else torch.autocast(self.device.type, dtype=self._dtype):
             logits = self._model(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"]).logits
-            label_ids = (decode(logits) if self._decode is None else self._decode(batch, logits))[scored]
-            return label_ids.cpu(), probabilities(logits[scored], label_ids).cpu()
+            words = logits[scored]
+            label_ids = decode(words) if self._decode is None else self._decode(batch, logits)[scored]
+            return label_ids.cpu(), probabilities(words, label_ids).cpu()
 
 
 def _chunks(rows: Iterable[Row]) -> Iterator[list[Row]]:

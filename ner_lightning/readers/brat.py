@@ -6,44 +6,28 @@ each file a document.
 
 import re
 from collections.abc import Iterator
-from io import BytesIO
 from pathlib import Path
 
 from ner_lightning.errors import InputError
 from ner_lightning.files import open_to_read
-from ner_lightning.readers.foreign import HEAD, refuse_foreign
 from ner_lightning.readers.offsets import Entity, tags_of
 from ner_lightning.readers.row import ReadOptions, Row, clip
-from ner_lightning.readers.text import decode_line, words_of
+from ner_lightning.readers.text import HEAD, decode_line, refuse_foreign, text_lines, words_of
 from ner_lightning.words import Span
 
 
 def read_rows(path: Path, *, name: str, options: ReadOptions) -> Iterator[Row]:
-    """Read a `.txt` with its `.ann`, or a folder of them.
-
-    Args:
-        path: The `.txt` or the folder.
-        name: What an error calls it.
-        options: How entities become tags.
-
-    Raises:
-        InputError: There is no text, an annotation is not well formed, or an entity goes over several lines.
-    """
-    found = False
+    """Read a `.txt` with its `.ann`, or a folder of them."""
+    row = None
     for text in texts_of(path, name):
         for row in _document(text, options):
-            found = True
             yield row
-    if not found:
+    if row is None:
         raise InputError(f"{name}: expected text, found none")
 
 
 def texts_of(path: Path, name: str) -> list[Path]:
-    """List the `.txt` files that a path stands for.
-
-    Args:
-        path: A `.txt` or a folder.
-        name: What an error calls it.
+    """List the `.txt` files that a path stands for: itself, or those in it.
 
     Raises:
         InputError: There is none, or an `.ann` has none beside it.
@@ -73,16 +57,7 @@ def _document(path: Path, options: ReadOptions) -> Iterator[Row]:
         row_tags = None if tags is None else tags[done : done + len(words)]
         done += len(words)
         if line.strip():
-            yield Row(
-                [line[first:last] for first, last in spans],
-                row_tags,
-                line,
-                spans,
-                path.stem,
-                f"{path}:{number}",
-                None,
-                {},
-            )
+            yield Row.of_text(line, spans, tags=row_tags, document=path.stem, place=f"{path}:{number}")
 
 
 def _lines(text: str, options: ReadOptions) -> Iterator[tuple[int, int, str, list[Span]]]:
@@ -95,10 +70,10 @@ def _lines(text: str, options: ReadOptions) -> Iterator[tuple[int, int, str, lis
 
 def _text(path: Path) -> str:
     with open_to_read(path) as file:
-        raw = file.read()
-    refuse_foreign(str(path), raw[:HEAD])
-    lines = (decode_line(line, name=str(path), number=number) for number, line in enumerate(BytesIO(raw), start=1))
-    return "".join(line + ending for line, ending in lines)
+        refuse_foreign(str(path), file.read(HEAD))
+        file.seek(0)
+        lines = (decode_line(raw, name=str(path), number=number) for number, raw in enumerate(file, start=1))
+        return "".join(line + ending for line, ending in lines)
 
 
 _LINE = re.compile(r"(?P<name>T[^\t ]+)\t(?P<type>[^\t ]+) (?P<offsets>[0-9]+ [0-9]+(;[0-9]+ [0-9]+)*)\t(?P<text>.*)")
@@ -107,11 +82,9 @@ _OTHER = re.compile(r"[REAMN][^\t ]*\t|#|\*\t")  # relations, events, attributes
 
 def _entities(path: Path, text: str) -> Iterator[Entity]:
     with open_to_read(path) as file:
-        for number, raw in enumerate(file, start=1):
-            if number == 1:
-                refuse_foreign(str(path), raw)
-            line, _ = decode_line(raw, name=str(path), number=number)
-            line = line.removeprefix("\ufeff")
+        refuse_foreign(str(path), file.read(HEAD))
+        file.seek(0)
+        for number, line, _ in text_lines(file, str(path)):
             if not line.strip() or _OTHER.match(line):
                 continue
             place, match = f"{path}:{number}", _LINE.match(line)

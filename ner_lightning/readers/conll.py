@@ -16,28 +16,16 @@ Kind = Literal["word", "blank", "document", "comment", "range"]
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    r"""One line of a file, from which its bytes can be made again.
+    """One line of a file, from which its bytes can be made again."""
 
-    Args:
-        number: Counted from 1.
-        text: The line as it stands in the file, without its ending.
-        ending: `"\n"`, `"\r\n"`, or `""` at the end of the file.
-        columns: The columns of a word, range or document line; empty for the others.
-        kind: What the line is; a range is a CoNLL-U multi-word range or empty node, and no word.
-    """
-
-    number: int
-    text: str
-    ending: str
-    columns: tuple[str, ...]
-    kind: Kind
+    number: int  # from 1
+    text: str  # as it stands in the file, without its ending
+    ending: str  # see `text.decode_line`
+    columns: tuple[str, ...]  # of a word, range or document line
+    kind: Kind  # a range is a CoNLL-U multi-word range or empty node, and no word
 
     def with_column(self, value: str) -> "Line":
-        """Add a column at the end, with the separator that this line uses.
-
-        Args:
-            value: The text of the column.
-        """
+        """Add a column at the end, with the separator that this line uses."""
         separator = "\t" if "\t" in self.text else " "
         return replace(self, text=self.text + separator + value, columns=(*self.columns, value))
 
@@ -45,15 +33,8 @@ class Line:
 def read_rows(path: Path, *, name: str, options: ReadOptions, conllu: bool) -> Iterator[Row]:
     """Read columns sentence by sentence.
 
-    Args:
-        path: The file.
-        name: What an error calls it.
-        options: Of them, the columns and `comment_prefix`. By default the words are in the first column and the tags in
-            the last, in CoNLL-U in columns 1 and 3; a file of one column has no tags.
-        conllu: Whether it is CoNLL-U.
-
-    Raises:
-        InputError: What `read_lines` refuses, a column that the file does not have, an empty word or tag.
+    By default the words are in the first column and the tags in the last, in CoNLL-U in columns 1 and 3; a file of one
+    column has no tags.
     """
     word_column = _number(name, "text_column_name", options.text_column_name, 1 if conllu else 0)
     tag_column: int | None = _number(name, "label_column_name", options.label_column_name, 3 if conllu else -1)
@@ -93,12 +74,6 @@ def read_rows(path: Path, *, name: str, options: ReadOptions, conllu: bool) -> I
 
 def read_lines(path: Path, *, name: str, options: ReadOptions, conllu: bool) -> Iterator[Line]:
     """Read a file line by line.
-
-    Args:
-        path: The file.
-        name: What an error calls it.
-        options: Of them, `comment_prefix`.
-        conllu: Whether comments, ranges and empty nodes of CoNLL-U are known.
 
     Raises:
         InputError: The file cannot be opened, holds no word, or is one of brat; a line is not UTF-8 or has another

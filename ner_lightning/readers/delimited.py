@@ -4,7 +4,7 @@ import ast
 import csv
 import json
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import suppress
 from itertools import chain
 from pathlib import Path
@@ -13,43 +13,29 @@ from typing import Any
 from ner_lightning.errors import InputError
 from ner_lightning.files import open_to_read
 from ner_lightning.readers.row import clip
-from ner_lightning.readers.text import decode_line
+from ner_lightning.readers.text import text_lines
 
 
 def read_cells(path: Path, *, name: str, tabs: bool) -> Iterator[tuple[int, list[str]]]:
     """Read the cells of each row, and the line on which it begins; blank lines are no rows.
 
-    Args:
-        path: The file.
-        name: What an error calls it.
-        tabs: Whether cells stand between tabs; else between commas, or semicolons where the first line has no comma.
-
     Raises:
         InputError: A line is not UTF-8, or a quotation mark is not closed.
     """
     with open_to_read(path) as file:
-        lines = _text_lines(file, name)
+        lines = (text + ("\n" if ending else "") for _, text, ending in text_lines(file, name))
         for number, cells in _tabs(lines) if tabs else _commas(lines, name):
             if cells:
                 yield number, cells
 
 
 def delimiter_of(line: str) -> str:
-    """What stands between the cells of CSV: commas, or semicolons where the first line has no comma.
-
-    Args:
-        line: The first line.
-    """
+    """What stands between the cells of CSV: commas, or semicolons where the first line has no comma."""
     return ";" if ";" in line and "," not in line else ","
 
 
 def unpack(place: str, column: str, cell: str) -> Any:
     """Read the list that a cell holds, as JSON or as Python writes it; what is no list stays text.
-
-    Args:
-        place: What an error names.
-        column: The name of the column.
-        cell: Its content.
 
     Raises:
         InputError: It is a list that cannot be read for sure.
@@ -69,12 +55,6 @@ def unpack(place: str, column: str, cell: str) -> Any:
             "are written by .tolist()"
         )
     return cell
-
-
-def _text_lines(file: Iterable[bytes], name: str) -> Iterator[str]:
-    for number, raw in enumerate(file, start=1):
-        text, ending = decode_line(raw, name=name, number=number)
-        yield (text.removeprefix("\ufeff") if number == 1 else text) + ("\n" if ending else "")
 
 
 def _tabs(lines: Iterator[str]) -> Iterator[tuple[int, list[str]]]:

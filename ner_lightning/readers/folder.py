@@ -2,11 +2,9 @@
 
 import re
 from collections.abc import Iterable
-from itertools import chain
 from pathlib import Path
 
 from ner_lightning.errors import InputError, first_line
-from ner_lightning.files import digest, open_to_read
 from ner_lightning.readers.formats import read
 from ner_lightning.readers.row import ReadOptions, Source
 from ner_lightning.readers.tables import dataset_source
@@ -16,29 +14,20 @@ _SPLITS = {"train": ("train",), "validation": ("validation", "dev", "valid"), "t
 _SUFFIXES = (".conll", ".conllu", ".txt", ".tsv", ".csv", ".jsonl", ".json", ".ndjson", ".parquet")
 
 
-def read_folder(folder: Path, *, config: str | None, options: ReadOptions) -> dict[str, Source]:
-    """Find the splits of a folder.
-
-    Args:
-        folder: An existing folder.
-        config: The folder within it that is meant, where there are several, as a snapshot has one for each
-            configuration.
-        options: How the files are read.
+def read_folder(folder: Path, *, config: str | None, options: ReadOptions) -> dict[str, list[Source]]:
+    """Find the splits of a folder, or of the one in it for `config`, as a snapshot has one for each configuration.
 
     Raises:
         InputError: No split is there, or more than one candidate for one.
     """
     if any((folder / name).is_file() for name in ("dataset_dict.json", "state.json")):
         return _saved(folder, options)
-    return {split: _joined(paths, options) for split, paths in _files_of(folder, config).items()}
+    files = _files_of(folder, config)
+    return {split: [read(path, options=options) for path in paths] for split, paths in files.items()}
 
 
 def named_splits(name: str, found: Iterable[str]) -> dict[str, str]:
     """Find the splits among names of any convention.
-
-    Args:
-        name: What an error calls the dataset.
-        found: The names that it has.
 
     Raises:
         InputError: None is one of a split.
@@ -50,7 +39,7 @@ def named_splits(name: str, found: Iterable[str]) -> dict[str, str]:
     return {split: alias for split, alias in splits.items() if alias is not None}
 
 
-def _saved(folder: Path, options: ReadOptions) -> dict[str, Source]:
+def _saved(folder: Path, options: ReadOptions) -> dict[str, list[Source]]:
     from datasets import Dataset, load_from_disk
 
     try:
@@ -63,15 +52,7 @@ def _saved(folder: Path, options: ReadOptions) -> dict[str, Source]:
         found = {alone: (folder, saved)}
     else:
         found = {split: (folder / name, saved[name]) for split, name in named_splits(str(folder), saved).items()}
-
-    def source(place: Path, rows: Dataset) -> Source:
-        return dataset_source(rows, name=str(place), digest=lambda: _digest(place), options=options)
-
-    return {split: source(place, rows) for split, (place, rows) in found.items()}
-
-
-def _digest(folder: Path) -> str:
-    return " ".join(digest(path) for path in sorted(folder.iterdir()) if path.is_file())
+    return {split: [dataset_source(rows, name=str(place), options=options)] for split, (place, rows) in found.items()}
 
 
 def _files_of(folder: Path, config: str | None) -> dict[str, list[Path]]:
@@ -116,31 +97,3 @@ def _shards(folder: Path, stem: str) -> list[Path]:
     if len(shards) != int(count):
         raise InputError(f"{folder}: expected {int(count)} files like {shards[0].name}, found {len(shards)}")
     return shards
-
-
-def _joined(paths: list[Path], options: ReadOptions) -> Source:
-    """One source of the shards of a split, whose documents may go on from one to the next."""
-    sources = [read(path, options=options) for path in paths]
-    first = sources[0]
-    if len(sources) == 1:
-        return first
-    columns = [_columns(path) for path in paths]
-    for path, found in zip(paths, columns, strict=True):
-        if found != columns[0]:
-            raise InputError(f"{path}: expected the columns of {paths[0]}: {columns[0]}, found {found}")
-    return Source(
-        first.name,
-        first.format,
-        options,
-        first.declared,
-        lambda: chain.from_iterable(sources),
-        lambda: " ".join(source.digest() for source in sources),
-    )
-
-
-def _columns(path: Path) -> object:
-    from datasets import Features
-    from pyarrow import parquet
-
-    with open_to_read(path) as file:
-        return Features.from_arrow_schema(parquet.read_schema(file))

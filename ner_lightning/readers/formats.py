@@ -9,8 +9,8 @@ from typing import Literal, Protocol
 from ner_lightning.errors import InputError
 from ner_lightning.files import digest, open_to_read
 from ner_lightning.readers import brat, conll, json, tables, text
-from ner_lightning.readers.foreign import HEAD, refuse_foreign
 from ner_lightning.readers.row import ReadOptions, Row, Source
+from ner_lightning.readers.text import HEAD, refuse_foreign
 
 # a new one is a file of this folder, and its lines in the three tables here
 Format = Literal["conll", "conllu", "json", "text", "csv", "tsv", "parquet", "brat"]
@@ -20,7 +20,7 @@ class Reader(Protocol):
     """Reads the rows of a file of one format, from its start."""
 
     def __call__(self, path: Path, *, name: str, options: ReadOptions) -> Iterator[Row]:
-        """Read them."""
+        """Read them; an error calls the file `name` and says where in it something is not well formed."""
 
 
 _READERS: dict[Format, Reader] = {

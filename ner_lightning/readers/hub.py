@@ -5,7 +5,6 @@ Ids that no longer load are answered with what to use instead, and a missing net
 
 import re
 from contextlib import suppress
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -33,14 +32,8 @@ _SUCCESSORS: dict[str, tuple[str, str | None]] = {
 
 def read_hub(
     name: str, *, config: str | None, revision: str | None, options: ReadOptions
-) -> tuple[dict[str, Source], str]:
+) -> tuple[dict[str, list[Source]], str]:
     """Load the splits of a dataset, and tell the commit that they are of.
-
-    Args:
-        name: `namespace/name`.
-        config: The configuration, where there are several.
-        revision: Branch, tag or commit; None for the main branch.
-        options: How the rows are read.
 
     Raises:
         InputError: The dataset cannot be loaded; says what to change.
@@ -58,13 +51,10 @@ def read_hub(
         splits, commit = (_cached if constants.HF_HUB_OFFLINE else _downloaded)(name, config, revision)
     except GatedRepoError as error:
         raise InputError(f"dataset {name} is gated: accept its terms on the Hub, then `hf auth login`") from error
-    sources = {}
-    for split, found in named_splits(f"dataset {name}", splits).items():
-        # The file names tell the configuration, which was perhaps not asked for by name.
-        digest = repr([name, config, commit, found, splits[found].cache_files])
-        sources[split] = dataset_source(
-            splits[found], name=f"{name}, {found} split", digest=partial(str, digest), options=options
-        )
+    named = named_splits(f"dataset {name}", splits).items()
+    sources = {
+        split: [dataset_source(splits[found], name=f"{name}, {found} split", options=options)] for split, found in named
+    }
     return sources, commit
 
 

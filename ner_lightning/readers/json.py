@@ -11,20 +11,11 @@ from ner_lightning.errors import InputError
 from ner_lightning.files import open_to_read
 from ner_lightning.readers.records import rows_of
 from ner_lightning.readers.row import ReadOptions, Row, clip
-from ner_lightning.readers.text import decode_line
+from ner_lightning.readers.text import text_lines
 
 
 def read_rows(path: Path, *, name: str, options: ReadOptions) -> Iterator[Row]:
-    """Read the rows of a JSON file.
-
-    Args:
-        path: The file.
-        name: What an error calls it.
-        options: See `records.rows_of`.
-
-    Raises:
-        InputError: An object is not well formed, or no row; says on which line.
-    """
+    """Read the rows of a JSON file, see `records.rows_of`."""
     return rows_of(_records(path, name), name=name, options=options)
 
 
@@ -42,9 +33,8 @@ def _records(path: Path, name: str) -> Iterator[tuple[str, dict[str, Any]]]:
 
 
 def _lines(file: BinaryIO, name: str) -> Iterator[tuple[int, str, Any]]:
-    for number, raw in enumerate(file, start=1):
-        text, _ = decode_line(raw, name=name, number=number)
-        text = text.removeprefix("\ufeff").strip() if number == 1 else text.strip()
+    for number, line, _ in text_lines(file, name):
+        text = line.strip()
         if not text:
             continue
         try:

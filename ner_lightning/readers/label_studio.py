@@ -8,24 +8,12 @@ from ner_lightning.readers.row import ReadOptions, clip
 
 
 def is_task(record: dict[str, Any]) -> bool:
-    """Tell whether a record is a task.
-
-    Args:
-        record: A JSON object.
-    """
+    """Tell whether a record is a task."""
     return isinstance(record.get("data"), dict) and any(isinstance(record.get(field), list) for field in _LISTS)
 
 
 def read_task(place: str, record: dict[str, Any], options: ReadOptions) -> tuple[str, list[Entity] | None]:
-    """Read a task.
-
-    Args:
-        place: What an error names.
-        record: The task.
-        options: Of them, `text_column_name` (a field of `data`), `annotator` and `entity_type`.
-
-    Returns:
-        The text, and the entities; None where there is no annotation that counts.
+    """Read the text and the entities of a task; None where there is no annotation that counts.
 
     Raises:
         InputError: There is no text, or something in the annotation is no entity.

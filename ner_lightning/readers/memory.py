@@ -15,13 +15,7 @@ if TYPE_CHECKING:
 
 
 def read_memory(rows: "Sequence[dict[str, Any]] | Dataset", *, name: str, options: ReadOptions) -> Source:
-    """Read rows as a JSON file of such objects is read.
-
-    Args:
-        rows: Dicts with words and tags, or with text and entities, see `records.rows_of`; or a table with such
-            columns.
-        name: What an error calls them.
-        options: How they are read.
+    """Read rows as a JSON file of such objects is read, or a table with such columns, see `records.rows_of`.
 
     Raises:
         InputError: They are no such rows.
@@ -29,8 +23,7 @@ def read_memory(rows: "Sequence[dict[str, Any]] | Dataset", *, name: str, option
     from datasets import Dataset
 
     if isinstance(rows, Dataset):
-        # its fingerprint stands for the content, as in `datasets`
-        return dataset_source(rows, name=name, digest=lambda: str(rows._fingerprint), options=options)
+        return dataset_source(rows, name=name, options=options)
     if not isinstance(rows, Sequence) or isinstance(rows, str):
         raise InputError(f"{name}: expected a list of dicts or a datasets.Dataset, found {clip(rows)}")
 

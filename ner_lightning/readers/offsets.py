@@ -17,23 +17,14 @@ _COUNTED = "offsets count characters as Python does, not bytes or UTF-16 units"
 
 
 class Entity(NamedTuple):
-    """The characters `[start, end)` of a text.
-
-    Args:
-        type: Its type.
-        start: Its first character.
-        end: Behind its last character.
-        text: What it states as its text; None where it does not.
-        place: Where it stands, for an error.
-        name: Which one it is, for an error, such as `entity 2`.
-    """
+    """The characters `[start, end)` of a text."""
 
     type: str
     start: int
     end: int
-    text: str | None
-    place: str
-    name: str
+    text: str | None  # what it states as its text
+    place: str  # for an error
+    name: str  # for an error, such as `entity 2`
 
     def __str__(self) -> str:
         """Show it in an error."""
@@ -46,12 +37,6 @@ def entities_of(place: str, column: str, items: Any, options: ReadOptions) -> li
     Each is an object with `start` and `end` (or `start_offset`, `end_offset`), `label` or `type`, and perhaps its
     `text` or `value`, or a list `[start, end, label]`.
 
-    Args:
-        place: The place of the row.
-        column: The field that holds them.
-        items: Its content.
-        options: Of them, `entity_type`.
-
     Raises:
         InputError: They are no such entities.
     """
@@ -61,13 +46,7 @@ def entities_of(place: str, column: str, items: Any, options: ReadOptions) -> li
 
 
 def entity_of(place: str, name: str, item: Any, options: ReadOptions) -> Entity:
-    """Read one entity, see `entities_of`.
-
-    Args:
-        place: Where it stands.
-        name: Which one it is, for an error.
-        item: An object or a list.
-        options: Of them, `entity_type`.
+    """Read one entity, see `entities_of`; an error calls it `name`.
 
     Raises:
         InputError: It is no entity.
@@ -84,13 +63,7 @@ def entity_of(place: str, name: str, item: Any, options: ReadOptions) -> Entity:
 
 
 def tags_of(text: str, words: Sequence[Span], entities: Sequence[Entity], options: ReadOptions) -> list[str]:
-    """Give the words of a text IOB2 tags.
-
-    Args:
-        text: The text.
-        words: Where its words stand in it.
-        entities: Its entities.
-        options: Of them, `span_alignment` and `overlapping`.
+    """Give the words of a text, which stand at `words`, the IOB2 tags of its entities.
 
     Raises:
         InputError: An entity does not lie in the text or on its words, or two share a word; says which.

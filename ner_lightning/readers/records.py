@@ -26,13 +26,8 @@ def rows_of(
 
     Words stand in a list in `tokens`, and their tags in `ner_tags`, `tags` or `labels`. Text stands in `text` or
     `source_text`, and its entities in `entities`, `spans`, `label`, `labels` or `privacy_mask`, see
-    `offsets.entities_of`. Exports of Label Studio have `data` and `annotations`.
-
-    Args:
-        records: Each with its place.
-        name: What an error calls the source.
-        options: How they are read.
-        declared: The names of the numbers in a column, of each column that declares them.
+    `offsets.entities_of`. Exports of Label Studio have `data` and `annotations`. Each record comes with its place;
+    `declared` are the names of the numbers in a column.
 
     Raises:
         InputError: There is none, or one is no such row; says where.
@@ -48,21 +43,13 @@ def rows_of(
 def tag_column(place: str, columns: Collection[Any], options: ReadOptions) -> str | None:
     """Find the field that holds the tags of words; None where there is none.
 
-    Args:
-        place: What an error names.
-        columns: The names of all fields.
-        options: Of them, `label_column_name`.
-
     Raises:
         InputError: Several fields could be it, or there is none of the name that is asked for.
     """
-    asked = options.label_column_name
     if not options.tags:
         return None
-    if asked is not None:
-        if asked not in columns:
-            raise InputError(f"{place}: expected a field {asked} (label_column_name), found {_listed(columns)}")
-        return str(asked)
+    if options.label_column_name is not None:
+        return _asked_for(place, columns, options.label_column_name)
     found = [field for field in _TAG_FIELDS if field in columns]
     if len(found) > 1 and found[0] != _TAG_FIELDS[0]:
         raise InputError(f"{place}: both {' and '.join(found)} could be the tags; give label_column_name")
@@ -70,14 +57,7 @@ def tag_column(place: str, columns: Collection[Any], options: ReadOptions) -> st
 
 
 def names_of(place: str, column: str, tags: Any, names: Sequence[str] | None, words: int) -> list[str]:
-    """Give the names of the tags of a row.
-
-    Args:
-        place: What an error names.
-        column: Where the tags stand.
-        tags: A list of texts or numbers.
-        names: The names of the numbers.
-        words: How many words there are.
+    """Give the names of the tags of a row, which are texts, or numbers that `names` names.
 
     Raises:
         InputError: There are no such tags.
@@ -160,15 +140,12 @@ def _row(
 ) -> Row:
     spans = words_of(text, options)
     tags = None if entities is None else tags_of(text, spans, entities, options)
-    return Row([text[start:end] for start, end in spans], tags, text, spans, document, place, None, record)
+    return Row.of_text(text, spans, tags=tags, document=document, place=place, record=record)
 
 
 def _span_column(place: str, record: dict[str, Any], options: ReadOptions) -> str | None:
-    asked = options.label_column_name
-    if asked is not None:
-        if asked not in record:
-            raise InputError(f"{place}: expected a field {asked} (label_column_name), found {_listed(record)}")
-        return str(asked)
+    if options.label_column_name is not None:
+        return _asked_for(place, record, options.label_column_name)
     if "_task_hash" in record and record.get("answer") in ("reject", "ignore"):  # of Prodigy: no valid annotation
         return None
     found = [field for field in _SPAN_FIELDS if field in record and _may_be_spans(field, record[field])]
@@ -176,6 +153,12 @@ def _span_column(place: str, record: dict[str, Any], options: ReadOptions) -> st
     if len(filled) > 1:
         raise InputError(f"{place}: both {' and '.join(filled)} could be the entities; give label_column_name")
     return next(iter(filled or found), None)
+
+
+def _asked_for(place: str, fields: Collection[Any], asked: str | int) -> str:
+    if asked not in fields:
+        raise InputError(f"{place}: expected a field {asked} (label_column_name), found {_listed(fields)}")
+    return str(asked)
 
 
 def _may_be_spans(field: str, value: Any) -> bool:

@@ -36,12 +36,23 @@ class Row(NamedTuple):
     lines: list[int] | None
     record: dict[str, Any]
 
-    def place_of(self, word: int) -> str:
-        """Tell where a word stands, for an error about it.
+    @classmethod
+    def of_text(
+        cls,
+        text: str,
+        spans: list[Span],
+        *,
+        place: str,
+        tags: list[str] | None = None,
+        document: int | str | None = None,
+        record: dict[str, Any] | None = None,
+    ) -> "Row":
+        """Make the row of a text, whose words stand at `spans`."""
+        words = [text[start:end] for start, end in spans]
+        return cls(words, tags, text, spans, document, place, None, record or {})
 
-        Args:
-            word: Its index in the row.
-        """
+    def place_of(self, word: int) -> str:
+        """Tell where a word (its index) stands, for an error about it."""
         if self.lines is None:
             return self.place
         return f"{self.place.removesuffix(str(self.lines[0]))}{self.lines[word]}"
@@ -86,32 +97,18 @@ class ReadOptions:
 
 @dataclass(frozen=True)
 class Source:
-    """Rows that can be read again and again: each iteration reads the file from its start, a few rows at a time.
+    """Rows that can be read again and again: each iteration reads the file from its start, a few rows at a time."""
 
-    Args:
-        name: What an error calls it.
-        format: How it is read.
-        options: The options.
-        declared: The label names that the source declares (`ClassLabel`), whether they occur or not.
-        rows: Reads the rows.
-        digest: Stands for the content.
-        path: The file or folder; None for a table in memory or of the Hub.
-    """
-
-    name: str
+    name: str  # in errors
     format: str
     options: ReadOptions
-    declared: list[str] | None
+    declared: list[str] | None  # label names, whether they occur or not (`ClassLabel`)
     rows: Callable[[], Iterator[Row]] = field(repr=False)
-    digest: Callable[[], str] = field(repr=False)
-    path: Path | None = None
+    digest: Callable[[], str] = field(repr=False)  # of the content
+    path: Path | None = None  # None for a table in memory or of the Hub
 
     def __iter__(self) -> Iterator[Row]:
-        """Read the rows from the start.
-
-        Raises:
-            InputError: Something in the source is not well formed; says where.
-        """
+        """Read the rows from the start."""
         return self.rows()
 
     @cached_property
@@ -122,10 +119,6 @@ class Source:
 
 
 def clip(value: Any) -> str:
-    """Show a value in an error.
-
-    Args:
-        value: Any value.
-    """
+    """Show a value in an error."""
     text = repr(value)
     return text if len(text) <= 80 else text[:77] + "..."

@@ -40,66 +40,35 @@ class _Table(NamedTuple):
 
 
 def read_rows(path: Path, *, name: str, options: ReadOptions, format: str) -> Iterator[Row]:
-    """Read a table row by row.
+    """Read a table (`csv`, `tsv` or `parquet`) row by row.
 
-    Args:
-        path: The file.
-        name: What an error calls it.
-        options: How it is read. In a table with one word a row the words are in `word` or `token`, the tags in `tag`,
-            `ner_tag` or `label`, and the sentences in `sentence` or `sentence_id`, however these are written
-            (`Sentence #`); a cell without a sentence goes on with the one above. For others see `records.rows_of`.
-        format: `csv`, `tsv` or `parquet`.
-
-    Raises:
-        InputError: A column or a row cannot be used; says where.
+    Where each row is a word, the words are in `word` or `token`, the tags in `tag`, `ner_tag` or `label`, and the
+    sentences in `sentence` or `sentence_id`, however these are written (`Sentence #`); a cell without a sentence goes
+    on with the one above. For others see `records.rows_of`.
     """
     return _rows(_table(path, name, format), options)
 
 
-def has_word_rows(path: Path, *, name: str, options: ReadOptions, format: str) -> bool:
-    """Tell whether each row of a table is a word.
-
-    Args:
-        path: The file.
-        name: What an error calls it.
-        options: Of them, the names of columns.
-        format: `csv`, `tsv` or `parquet`.
-
-    Raises:
-        InputError: It is no such table.
-    """
-    return _word_column(_table(path, name, format), options) is not None
+def has_word_rows(source: Source) -> bool:
+    """Tell whether each row of a table in a file is a word."""
+    assert source.path is not None
+    return _word_column(_table(source.path, source.name, source.format), source.options) is not None
 
 
 def declared_names(path: Path, *, name: str, options: ReadOptions) -> list[str] | None:
-    """Read the label names that a parquet file declares for the column of the tags.
-
-    Args:
-        path: The file.
-        name: What an error calls it.
-        options: Of them, `label_column_name`.
-
-    Raises:
-        InputError: It is no parquet file.
-    """
+    """Read the label names that a parquet file declares for the column of the tags."""
     return _declared(_parquet(path, name), options)
 
 
-def dataset_source(rows: "Dataset", *, name: str, digest: Callable[[], str], options: ReadOptions) -> Source:
-    """Read a table of `datasets`, of the Hub or in memory.
-
-    Args:
-        rows: The table.
-        name: What an error calls it.
-        digest: Stands for its content.
-        options: See `read_rows`.
-    """
+def dataset_source(rows: "Dataset", *, name: str, options: ReadOptions) -> Source:
+    """Read a table of `datasets`, whose fingerprint stands for its content."""
 
     def records() -> Iterator[_Record]:
         return (_Record(f"{name}, row {number}", number, cells) for number, cells in enumerate(rows))
 
     table = _Table(name, list(rows.column_names), _names_in(rows.features), records, False)
-    return Source(name, "dataset", options, _declared(table, options), lambda: _rows(table, options), digest)
+    declared = _declared(table, options)
+    return Source(name, "dataset", options, declared, lambda: _rows(table, options), lambda: str(rows._fingerprint))
 
 
 def _declared(table: _Table, options: ReadOptions) -> list[str] | None:
@@ -258,20 +227,11 @@ def _records(table: _Table, options: ReadOptions) -> Iterator[Row]:
         if words := _matching(table, _WORDS):
             what = f"a column that tells the sentences of {words[0]} apart (sentence_column_name)"
         raise InputError(f"{table.name}: expected {what}, found {', '.join(table.columns)}")
-    if not table.is_text:
-        records = ((record.place, record.cells) for record in table.records())
-        yield from rows_of(records, name=table.name, options=options, declared=table.declared)
-        return
-    cells: dict[str, Any] = {}
-
-    def unpacked() -> Iterator[tuple[str, dict[str, Any]]]:
-        nonlocal cells
-        for record in table.records():
-            cells = record.cells
-            yield record.place, {column: _unpacked(table, column, record) for column in record.cells}
-
-    for row in rows_of(unpacked(), name=table.name, options=options):
-        yield row._replace(record=cells)  # each is given back before the next is asked for
+    records = (
+        (record.place, {column: _unpacked(table, column, record) for column in record.cells})
+        for record in table.records()
+    )
+    return rows_of(records, name=table.name, options=options, declared=table.declared)
 
 
 def _unpacked(table: _Table, column: str, record: _Record) -> Any:

@@ -1,7 +1,6 @@
 """What a run tells its user: the table of scores by type, the summary of `fit`, the tables of `inspect`.
 
-Plain text with aligned columns, good in a terminal, a log file and a notebook. It reads what has been logged and
-knows nothing of how a score or a batch is made.
+Plain text with aligned columns, for a terminal, a log file and a notebook.
 """
 
 from __future__ import annotations
@@ -166,18 +165,14 @@ class RunSummary(Callback):
 
 
 def corpus_text(data: TokenClassificationDataModule, splits: Sequence[str]) -> str:
-    """Which data a run uses, in two lines: files or dataset with their sentences, labels and scheme.
-
-    Args:
-        data: The datamodule.
-        splits: Those that the run uses, where there are such.
-    """
+    """Which data a run uses, in two lines: files or dataset with their sentences, labels and scheme."""
     given = {"train": data.train_file, "validation": data.validation_file, "test": data.test_file}
     files = {split: paths if isinstance(paths, str) else " ".join(paths or []) for split, paths in given.items()}
     corpus, labels = data.corpus, data.labels
     parts = [
-        " ".join([split, *filter(None, [files[split]]), f"({count:,} sentences)"])
-        for split, count in ((split, len(corpus.splits[split])) for split in splits if split in corpus.splits)
+        " ".join(filter(None, [split, files[split], f"({len(corpus.splits[split]):,} sentences)"]))
+        for split in splits
+        if split in corpus.splits
     ]
     named = data.dataset_name is not None and not any(files.values())
     source = f"{data.dataset_name}{f' at {corpus.commit}' if corpus.commit else ''}: " if named else ""
@@ -189,12 +184,7 @@ def corpus_text(data: TokenClassificationDataModule, splits: Sequence[str]) -> s
 
 
 def score_table(scores: dict[str, float], stage: str) -> str:
-    """Scores by type and over all, as a table.
-
-    Args:
-        scores: What was logged: `test_f1`, `test_f1_PER` and so on.
-        stage: `val` or `test`, the prefix of the names.
-    """
+    """Scores by type and over all as a table, of those that were logged under the prefix `val` or `test`."""
     prefix = f"{stage}_f1_"
     types = sorted(name.removeprefix(prefix) for name in scores if name.startswith(prefix))
 
@@ -215,23 +205,9 @@ def score_table(scores: dict[str, float], stage: str) -> str:
 
 
 def description_text(description: dict[str, Any]) -> str:
-    """The corpus as `TokenClassificationDataModule.describe` tells it, as tables.
-
-    Args:
-        description: What `describe` returned.
-    """
+    """The corpus as `TokenClassificationDataModule.describe` tells it, as tables."""
     source = "\n".join(f"{name:16}{value}" for name, value in description["source"].items() if value is not None)
-    splits = description["splits"]
-    columns = list(next(iter(splits.values())))
-    split_table = table(
-        ["split", *columns], [[name, *(f"{n:,}" for n in row.values())] for name, row in splits.items()]
-    )
-    counted = list(next(iter(description["labels"].values()), {}))
-    label_table = table(
-        ["label", *counted],
-        [[name, *(f"{n:,}" for n in row.values())] for name, row in description["labels"].items()],
-    )
-    parts = [source, split_table, label_table]
+    parts = [source, _counts("split", description["splits"]), _counts("label", description["labels"])]
     if description["first_row"]:
         pieces = description["alignment"][:_SHOWN_PIECES]
         rows = [[token, word or "", label or "-"] for token, word, label in pieces]
@@ -243,42 +219,23 @@ def description_text(description: dict[str, Any]) -> str:
 
 
 def batch_text(batch: dict[str, Any], tokens: Sequence[str], labels: Sequence[str]) -> str:
-    """One collated batch: the shape of each tensor, and its first row position by position.
-
-    Args:
-        batch: As the loader gives it.
-        tokens: Sub-words of the first row.
-        labels: Label names in the order of their ids.
-    """
+    """One collated batch: the shape of each tensor, and its first row position by position."""
     shapes = [
         [name, " x ".join(map(str, value.shape)), str(value.dtype)]
         for name, value in batch.items()
         if isinstance(value, torch.Tensor)
     ]
+    columns = (batch[name][0].tolist() for name in ("attention_mask", "labels", "word_index"))
     rows = [
         [str(i), token, str(mask), labels[label] if label >= 0 else str(label), str(word)]
-        for i, (token, mask, label, word) in enumerate(
-            zip(
-                tokens,
-                batch["attention_mask"][0].tolist(),
-                batch["labels"][0].tolist(),
-                batch["word_index"][0].tolist(),
-                strict=True,
-            )
-        )
+        for i, (token, mask, label, word) in enumerate(zip(tokens, *columns, strict=True))
     ]
     shown = table(["", "sub-word", "mask", "label", "word_index"], rows[:_SHOWN_PIECES], left=2)
     return f"{table(['batch', 'shape', 'type'], shapes, left=3)}\n\nfirst row of the batch\n{shown}"
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[str]], *, left: int = 1) -> str:
-    """Aligned columns with a rule below the header.
-
-    Args:
-        header: Titles of the columns.
-        rows: Cells of each row.
-        left: How many of the first columns are aligned to the left; the others are numbers.
-    """
+    """Aligned columns with a rule below the header; the `left` first to the left, numbers to the right."""
     widths = [max(map(len, column)) for column in zip(header, *rows, strict=True)]
 
     def line(cells: Sequence[str]) -> str:
@@ -287,6 +244,11 @@ def table(header: Sequence[str], rows: Sequence[Sequence[str]], *, left: int = 1
 
     rule = "  ".join("-" * width for width in widths)
     return "\n".join([line(header), rule, *map(line, rows)])
+
+
+def _counts(title: str, rows: dict[str, dict[str, int]]) -> str:
+    columns = list(next(iter(rows.values()), {}))
+    return table([title, *columns], [[name, *(f"{n:,}" for n in row.values())] for name, row in rows.items()])
 
 
 def _end_bar(trainer: Trainer, pl_module: LightningModule) -> None:

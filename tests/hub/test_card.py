@@ -357,16 +357,3 @@ def test_the_code_runs_in_the_folder_of_the_model(tiny_model, tmp_path, monkeypa
     lines = capsys.readouterr().out.splitlines()
     assert lines
     assert {line.split()[0] for line in lines} <= {"LOC", "PER"}
-
-
-@pytest.mark.parametrize(
-    ("splits", "words"),
-    [
-        ([SplitScores("test")], "either the Hub or a file"),
-        ([SplitScores("test", dataset="mira/places", file="test.conll")], "either the Hub or a file"),
-        ([SplitScores("test", file="a.conll"), SplitScores("test", file="b.conll")], "merges results"),
-    ],
-)
-def test_a_split_has_one_origin_and_stands_once(splits, words):
-    with pytest.raises(AssertionError, match=words):
-        card(splits=splits)

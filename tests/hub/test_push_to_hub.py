@@ -27,9 +27,10 @@ from transformers import AutoModelForTokenClassification, AutoTokenizer
 import ner_lightning.hub.push_to_hub as hub_module
 from ner_lightning import PushToHub, TokenClassificationDataModule, TokenClassificationModule
 from ner_lightning.__main__ import main
-from ner_lightning.checkpoints import BestCheckpoint, read_checkpoint
+from ner_lightning.checkpoints import read_checkpoint
 from ner_lightning.errors import InputError
 from ner_lightning.hub.outbox import Outbox
+from ner_lightning.saving import BestCheckpoint
 
 MODES = {"lfs": {}, "regular": {"lfs_ext": ()}, "xet": {"xet": True}}
 REPO = ("model", "user/ner")
@@ -173,6 +174,7 @@ def test_the_model_can_be_pushed_before_training(served, fit, tmp_path):
     assert first.title == "before training"
     loaded(first.tree, tmp_path / "first")
     assert b"model-index" not in first.tree["README.md"].data
+    assert b"seed_everything: 42" in first.tree["README.md"].data
 
 
 def test_branch_and_visibility_are_those_that_were_asked_for(served, fit):
@@ -378,18 +380,27 @@ def test_after_a_test_its_scores_are_pushed_into_the_card(served, fit, tmp_path,
     assert b"license: mit" in card
 
 
-def test_in_a_notebook_it_needs_no_command_line(served, conll_files, tiny_model, tmp_path, monkeypatch):
-    fake = served()
+@pytest.fixture
+def notebook(conll_files, tiny_model, tmp_path, monkeypatch):
+    """Fit in an empty folder as a notebook does; gives the weights and the Trainer."""
     monkeypatch.chdir(tmp_path)
-    data = TokenClassificationDataModule(
-        train_file=str(conll_files / "train.conll"),
-        validation_file=str(conll_files / "validation.conll"),
-        model_name_or_path=str(tiny_model),
-    )
-    model = TokenClassificationModule(str(tiny_model), labels=data.labels)
-    options = {"accelerator": "cpu", "enable_progress_bar": False, "logger": False, "max_epochs": 1}
-    Trainer(callbacks=[PushToHub("ner")], **options).fit(model, data)
-    assert same(at_head(fake, tmp_path), model.model.state_dict())
+    quiet = {"accelerator": "cpu", "enable_progress_bar": False, "logger": False, "max_epochs": 1}
+
+    def call(seed=0, **options):
+        files = {f"{split}_file": str(conll_files / f"{split}.conll") for split in ("train", "validation")}
+        data = TokenClassificationDataModule(**files, model_name_or_path=str(tiny_model))
+        torch.manual_seed(seed)
+        model, trainer = TokenClassificationModule(str(tiny_model), labels=data.labels), Trainer(**quiet, **options)
+        trainer.fit(model, data)
+        return model.model.state_dict(), trainer
+
+    return call
+
+
+def test_in_a_notebook_it_needs_no_command_line(served, notebook, tmp_path):
+    fake = served()
+    weights, _ = notebook(callbacks=[PushToHub("ner")])
+    assert same(at_head(fake, tmp_path), weights)
 
 
 @pytest.mark.parametrize("first", [True, False])
@@ -434,7 +445,7 @@ def test_a_save_is_staged_when_it_is_finished(served, fit):
     assert len(Watch.steps) > 1
 
 
-def test_checkpoints_are_saved_by_the_plugin_that_is_there(served, conll_files, tiny_model, tmp_path, monkeypatch):
+def test_checkpoints_are_saved_by_the_plugin_that_is_there(served, notebook):
     """Which the run has again at its end."""
 
     class Counting(TorchCheckpointIO):
@@ -445,38 +456,19 @@ def test_checkpoints_are_saved_by_the_plugin_that_is_there(served, conll_files, 
             self.saves += 1
 
     served()
-    monkeypatch.chdir(tmp_path)
-    data = TokenClassificationDataModule(
-        train_file=str(conll_files / "train.conll"),
-        validation_file=str(conll_files / "validation.conll"),
-        model_name_or_path=str(tiny_model),
-    )
-    model, plugin = TokenClassificationModule(str(tiny_model), labels=data.labels), Counting()
-    options = {"accelerator": "cpu", "enable_progress_bar": False, "logger": False, "max_epochs": 1}
-    trainer = Trainer(callbacks=[PushToHub("ner")], plugins=[plugin], **options)
-    trainer.fit(model, data)
+    plugin = Counting()
+    _, trainer = notebook(callbacks=[PushToHub("ner")], plugins=[plugin])
     assert trainer.strategy.checkpoint_io is plugin
     assert plugin.saves == 1
 
 
 @pytest.mark.filterwarnings("ignore:Checkpoint directory .* exists and is not empty")
-def test_a_callback_that_is_used_again_pushes_the_second_model(served, conll_files, tiny_model, tmp_path, monkeypatch):
+def test_a_callback_that_is_used_again_pushes_the_second_model(served, notebook, tmp_path):
     fake, callback = served(), PushToHub("ner", strict=True)
-    monkeypatch.chdir(tmp_path)
     for seed in (1, 2):
-        data = TokenClassificationDataModule(
-            train_file=str(conll_files / "train.conll"),
-            validation_file=str(conll_files / "validation.conll"),
-            model_name_or_path=str(tiny_model),
-        )
-        torch.manual_seed(seed)
-        model = TokenClassificationModule(str(tiny_model), labels=data.labels)
-        folder = {"default_root_dir": tmp_path, "logger": False}
         checkpoints = ModelCheckpoint(tmp_path / "kept", "best", enable_version_counter=False)
-        Trainer(
-            callbacks=[checkpoints, callback], accelerator="cpu", enable_progress_bar=False, max_epochs=1, **folder
-        ).fit(model, data)
-        assert same(at_head(fake, tmp_path), model.model.state_dict())
+        weights, _ = notebook(seed, callbacks=[checkpoints, callback])
+        assert same(at_head(fake, tmp_path), weights)
 
 
 @pytest.mark.parametrize(

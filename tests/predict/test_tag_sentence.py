@@ -5,7 +5,8 @@ from lightning.pytorch import Trainer
 
 from ner_lightning.data import TokenClassificationDataModule
 from ner_lightning.model import TokenClassificationModule
-from ner_lightning.predict import Tagger, TagSentence
+from ner_lightning.predict import Tagger
+from ner_lightning.predict.tag_sentence import TagSentence
 from ner_lightning.predict.tagger import rows_of
 
 pytestmark = [

@@ -247,6 +247,7 @@ def test_a_column_is_added_with_the_separator_of_its_line(tmp_path):
         ("a\tO\nb\t \r\n", r"a.conll:2: expected a tag in column 1, found nothing"),
         (b"a O\ncaf\xe9 O\n", "a.conll:2: expected UTF-8, found byte 0xe9 at position 4 of the line"),
         (b"a O\n\xed\xa0\x80 O\n", "a.conll:2: expected UTF-8, found byte 0xed"),
+        ("\nT1\tX 0 3;9 14\tMira\n", "a.conll:2: expected columns, one word a line, found an annotation of brat: 'T1"),
         ("", "a.conll: the file is empty; expected lines of columns, one word a line"),
         ("\ufeff", "a.conll: no sentence in this file"),
         ("\n \n-DOCSTART- O\n\n", "a.conll: no sentence in this file"),

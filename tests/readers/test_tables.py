@@ -128,7 +128,8 @@ def test_lists_in_cells_are_those_of_json_or_python(rows, tmp_path, words, tags)
         csv.writer(file).writerows([["id", "tokens", "ner_tags"], ["7", words, tags]])
     (row,) = rows("a.csv", (tmp_path / "x.csv").read_bytes(), labels=("O", "B-PER"))
     assert (row.words, row.tags) == (["Ada", "it's"], ["B-PER", "O"])
-    assert (row.place, row.record) == (f"{tmp_path}/a.csv:2", {"id": "7", "tokens": words, "ner_tags": tags})
+    assert row.place == f"{tmp_path}/a.csv:2"
+    assert row.record == {"id": "7", "tokens": row.words, "ner_tags": [1, 0] if "1" in tags else row.tags}
 
 
 def test_a_text_with_its_entities_is_a_row(rows):
@@ -156,7 +157,7 @@ def test_parquet_has_lists_names_of_numbers_and_entities(tmp_path):
     assert (source.format, source.declared) == ("parquet", ["O", "B-PER", "I-PER"])
     assert pairs(source) == pairs(source) == [(["Ada"], ["B-PER"]), (["ran", "x"], ["O", "O"])]
     assert [row.place for row in source] == [f"{path}, row 0", f"{path}, row 1"]
-    memory = dataset_source(table, name="here", digest=lambda: "1", options=ReadOptions())
+    memory = dataset_source(table, name="here", options=ReadOptions())
     assert (pairs(memory), memory.declared) == (pairs(source), source.declared)
     assert [row.place for row in memory] == ["here, row 0", "here, row 1"]
 

@@ -10,7 +10,6 @@ import torch
 from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint, ProgressBar
 
-from ner_lightning.checkpoints import LastCheckpoint
 from ner_lightning.data import TokenClassificationDataModule
 from ner_lightning.metrics import EntityScore
 from ner_lightning.model import TokenClassificationModule
@@ -23,6 +22,7 @@ from ner_lightning.reports.tables import (
     score_table,
     table,
 )
+from ner_lightning.saving import LastCheckpoint
 
 LABELS = ["O", "B-LOC", "I-LOC", "B-MISC", "I-MISC", "B-ORG", "I-ORG", "B-PER", "I-PER"]
 

@@ -1,0 +1,187 @@
+"""What a run keeps in its folder: its best and its last state, and beside a checkpoint the scores of a test."""
+
+from __future__ import annotations
+
+import json
+import logging
+import re
+import shutil
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from lightning.fabric.plugins import TorchCheckpointIO
+from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.callbacks import ModelCheckpoint
+
+from ner_lightning.checkpoints import kept_in
+from ner_lightning.data import TokenClassificationDataModule
+from ner_lightning.errors import InputError
+from ner_lightning.files import digest, remove_left_behind, replacing
+from ner_lightning.model import is_whole
+from ner_lightning.scores import beside, scores_of
+
+log = logging.getLogger(__name__)
+
+
+class WholeCheckpointIO(TorchCheckpointIO):
+    """A plugin of the Trainer that writes each checkpoint beside its place, and then moves it there in one step.
+
+    Lightning writes into the temporary folder: on another file system the move from there is a copy, and a run that is
+    killed meanwhile leaves half a file under the final name.
+    """
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any | None = None) -> None:
+        """Save a checkpoint, whole or not at all.
+
+        Args:
+            checkpoint: Its content.
+            path: The file to write or to replace; a place that is not on a disk is left to Lightning.
+            storage_options: Not used for files.
+
+        Raises:
+            InputError: The file cannot be written; the message says what is left.
+        """
+        if storage_options is not None or "://" in str(path):
+            super().save_checkpoint(checkpoint, path, storage_options)
+            return
+        path = Path(path)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with replacing(path, kept=kept_in(path.parent)) as partial, partial.open("wb") as file:
+            try:
+                torch.save(checkpoint, file)
+            except RuntimeError as error:  # of a full disk torch says that a position is unexpected
+                if isinstance(error.__context__, OSError):
+                    raise error.__context__ from None
+                raise
+
+
+class BestCheckpoint(ModelCheckpoint):
+    """Keep `best.ckpt`: the state with the best score.
+
+    A run that is resumed starts with the best checkpoint of the run that it goes on from, in its own folder; Lightning
+    alone would forget that score and keep the best of what follows.
+
+    Args:
+        monitor: The logged number that decides; without one, the last epoch is kept.
+        mode: Whether a larger number is better (`max`) or a smaller one (`min`); by default as the number is known:
+            `min` for losses, `max` for F1, precision, recall and accuracy.
+        save_weights_only: Leave out the optimizer: smaller by two thirds, but training cannot go on from it.
+
+    Raises:
+        InputError: There is no mode, and `monitor` is no number of this package.
+    """
+
+    def __init__(
+        self,
+        *,
+        monitor: str | None = "val_f1",
+        mode: Literal["max", "min"] | None = None,
+        save_weights_only: bool = False,
+    ) -> None:
+        super().__init__(
+            filename="best",
+            monitor=monitor,
+            mode=mode or _mode(monitor),
+            save_weights_only=save_weights_only,
+            enable_version_counter=False,  # one file a run, under a name that one can type
+        )
+
+    def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
+        """Take over the best checkpoint of the run that is resumed."""
+        state = checkpoint.get("callbacks", {}).get(self.state_key)
+        if trainer.state.fn != "fit" or not state or not state["best_model_path"]:
+            return
+        # beside the checkpoint that is resumed, where the run was moved since
+        places = [Path(state["best_model_path"]), Path(trainer.ckpt_path or "").parent / "best.ckpt"]
+        best = next((place for place in places if place.is_file()), None)
+        if best is None:
+            return
+        assert self.dirpath is not None
+        kept = Path(self.dirpath) / "best.ckpt"
+        if trainer.is_global_zero and not (kept.is_file() and kept.samefile(best)):
+            kept.parent.mkdir(parents=True, exist_ok=True)
+            with replacing(kept) as partial:
+                shutil.copyfile(best, partial)
+        self.best_model_path = self.kth_best_model_path = str(kept)
+        self.best_model_score = self.kth_value = state["best_model_score"]
+        self.best_k_models = {str(kept): state["best_model_score"]}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Do nothing: `on_load_checkpoint` knows whether this run trains and where its folder is."""
+
+
+class LastCheckpoint(ModelCheckpoint):
+    """Keep `last.ckpt`: the newest state, whatever its score.
+
+    `ModelCheckpoint(save_last=True)` moves its last checkpoint only when it also saves a best one, and a run that
+    `max_steps` ends inside an epoch would keep nothing.
+    """
+
+    def __init__(self) -> None:
+        super().__init__(filename="last", monitor=None, save_top_k=1, enable_version_counter=False)
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Remove unfinished files of killed runs, in this folder and in those of the runs beside this one."""
+        super().setup(trainer, pl_module, stage)
+        if stage == "fit" and trainer.is_global_zero and "://" not in str(self.dirpath):
+            folder = Path(str(self.dirpath)).absolute()
+            remove_left_behind(folder.parents[1].glob(f"*/{folder.name}/*.partial"))
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Do nothing: the last state of another run is not one of this run."""
+
+    def save_without_the_others(self, trainer: Trainer) -> str:
+        """Save the current state in the first process, without waiting for the others.
+
+        Args:
+            trainer: Of a strategy with which the first process has the whole state.
+
+        Returns:
+            The file.
+        """
+        path = self.format_checkpoint_name({})
+        if self._last_global_step_saved != trainer.global_step:  # kept by ModelCheckpoint, without a public name
+            self.best_model_path = path  # a part of the state
+            # Trainer.save_checkpoint without its barrier, for which there is no public way to the state
+            checkpoint = trainer._checkpoint_connector.dump_checkpoint(weights_only=self.save_weights_only)
+            trainer.strategy.save_checkpoint(checkpoint, path)
+            self._last_global_step_saved = trainer.global_step
+        return path
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Save the end of a run that was stopped inside an epoch."""
+        # what ModelCheckpoint does at the end of an epoch, of which it has no public method
+        if self._last_global_step_saved != trainer.global_step and not self._should_skip_saving_checkpoint(trainer):
+            self._save_topk_checkpoint(trainer, self._monitor_candidates(trainer))
+
+
+class TestRecord(Callback):
+    """After `test`, write the scores beside the checkpoint (`best.test.json`), where its model card finds them."""
+
+    __test__ = False  # no test, whatever pytest may think
+
+    def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Write them, unless only a part of the split was scored."""
+        data = trainer.datamodule  # type: ignore[attr-defined]
+        if trainer.ckpt_path is None or not trainer.is_global_zero or not is_whole(trainer.limit_test_batches):
+            return
+        if not isinstance(data, TokenClassificationDataModule):
+            return
+        path = Path(trainer.ckpt_path)
+        values = {name: float(value) for name, value in trainer.callback_metrics.items()}
+        split = scores_of("test", values, dict(data.hparams), data.corpus.commit)
+        try:
+            with replacing(beside(path)) as partial:
+                record = {"checkpoint": digest(path), **asdict(split)}
+                partial.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
+        except (OSError, ValueError) as error:  # a folder that cannot be written to is no reason to lose the table
+            log.warning("the scores are not kept for a model card: %s", error)
+
+
+def _mode(monitor: str | None) -> Literal["max", "min"]:
+    name = re.fullmatch(r"(?:train|val|test)_(loss|f1|precision|recall|accuracy)(?:_.+)?", monitor or "val_f1")
+    if name is None:
+        raise InputError(f"--checkpoint.monitor={monitor}: say which number is better, --checkpoint.mode=max or min")
+    return "min" if name[1] == "loss" else "max"
