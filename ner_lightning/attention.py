@@ -87,7 +87,9 @@ def run_unpadded(model: "PreTrainedModel", input_ids: Tensor, attention_mask: Te
         return model(input_ids=input_ids)
     positions = places % input_ids.shape[1]
     if model.config.model_type in BEHIND_PADDING:
-        positions = positions + model.config.pad_token_id + 1
+        padding = model.config.pad_token_id
+        counted = (input_ids != padding).long()  # a text may hold the padding token, which these models do not count
+        positions = (counted.cumsum(1) * counted + padding).flatten()[places]
     windows = Packed(input_ids.shape, places, functional.pad(real.sum(1).cumsum(0), (1, 0)).int())
     output = model(
         input_ids=windows.unpad(input_ids)[None],

@@ -13,9 +13,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from ner_lightning.errors import InputError
+
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
+_UNSEEN = "a batch of training holds a sub-word that the training data does not: give --model.compact_embedding=false"
 _WORTHWHILE = 0.9  # of the table used: above, a second copy of the rows costs more than it saves
 
 
@@ -47,7 +50,6 @@ class CompactEmbedding(nn.Module):
         trained = self.padding_idx is not None and int(places[self.padding_idx]) >= 0
         self._padding = int(places[self.padding_idx]) if trained else None  # which has no gradient
         self._decay = 1.0  # of the other rows, since the table was last brought up to date
-        self._stale = False  # a step was made since
 
     def forward(self, input_ids: Tensor) -> Tensor:
         """Look up, in training among the used rows alone.
@@ -58,18 +60,22 @@ class CompactEmbedding(nn.Module):
         Returns:
             (windows, length, width).
         """
+        places = self.places[input_ids]
+        used = places >= 0
         if self.training:
-            return functional.embedding(self.places[input_ids], self.rows, self._padding)
-        self.update()
-        return functional.embedding(input_ids, self.weight)
+            if input_ids.device.type == "cpu" and not used.all():  # a GPU, for which one would wait, says so itself
+                raise InputError(_UNSEEN)
+            return functional.embedding(places, self.rows, self._padding)
+        rows = functional.embedding(places.clamp(min=0), self.rows, self._padding)
+        others = functional.embedding(input_ids, self.weight) * self._decay
+        return torch.where(used[..., None], rows, others)
 
     @torch.no_grad()
     def update(self) -> None:
-        """Bring the whole table up to date, where a step was made since."""
-        if self._stale:
-            self.weight.mul_(self._decay)
-            self.weight[self.ids] = self.rows
-            self._decay, self._stale = 1.0, False
+        """Bring the whole table up to date."""
+        self.weight.mul_(self._decay)
+        self.weight[self.ids] = self.rows
+        self._decay = 1.0
 
     def whole(self) -> nn.Embedding:
         """The whole table as an ordinary embedding."""
@@ -89,8 +95,8 @@ class CompactEmbedding(nn.Module):
 
         def decay(*_: Any) -> None:
             group = optimizer.param_groups[owners[number][0]]  # which is another object after a resume
-            self._decay *= 1 - float(group["lr"]) * group["weight_decay"]
-            self._stale = True
+            if self.rows.grad is not None:  # else AdamW passes over it
+                self._decay *= 1 - float(group["lr"]) * group["weight_decay"]
 
         optimizer.register_step_post_hook(decay)
         optimizer.register_state_dict_post_hook(lambda _, state: _with_moments(state, number, self._spread))
@@ -105,36 +111,34 @@ class CompactEmbedding(nn.Module):
         if (table := state_dict.get(f"{prefix}weight")) is not None:
             state_dict[f"{prefix}rows"] = self._gather(table)
         super()._load_from_state_dict(state_dict, prefix, *args)
-        self._decay, self._stale = 1.0, False
+        self._decay = 1.0
 
     def _gather(self, table: Tensor) -> Tensor:
         return table[self.ids.to(table.device)]
 
     def _spread(self, rows: Tensor) -> Tensor:
         table = rows.new_zeros(self.num_embeddings, self.embedding_dim)
-        table[self.ids] = rows
+        table[self.ids.to(rows.device)] = rows  # after a fit the optimizer's state is moved, and this module is not
         return table
 
 
-def compact(model: PreTrainedModel, ids: Tensor) -> CompactEmbedding | None:
+def compact(model: PreTrainedModel, ids: Tensor, *, within: nn.Module) -> CompactEmbedding | None:
     """Train only some rows of a model's embedding table, where this is possible and saves something.
 
     Args:
         model: Its embedding is replaced.
         ids: The sub-words that will occur, without repetition.
+        within: All that is trained, the model among it: the table may be shared with another part.
 
     Returns:
         What replaces it; None where nothing was changed: the table is frozen, shared, of another kind, or nearly all of
         it is used.
     """
     embedding = model.get_input_embeddings()
-    if isinstance(embedding, CompactEmbedding):  # of a run that ended early
-        embedding = embedding.whole()
-        model.set_input_embeddings(embedding)
     if type(embedding) is not nn.Embedding or not embedding.weight.requires_grad:
         return None
     special = embedding.max_norm is not None or embedding.scale_grad_by_freq or embedding.sparse
-    uses = sum(p is embedding.weight for _, p in model.named_parameters(remove_duplicate=False))
+    uses = sum(p is embedding.weight for _, p in within.named_parameters(remove_duplicate=False))
     if special or uses > 1 or len(ids) > _WORTHWHILE * embedding.num_embeddings:
         return None
     smaller = CompactEmbedding(embedding, ids)

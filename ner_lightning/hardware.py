@@ -44,4 +44,5 @@ def keep_memory() -> bool:
     except (OSError, AttributeError):  # another C library
         return False
     threshold, trim = -3, -1  # M_MMAP_THRESHOLD, M_TRIM_THRESHOLD in malloc.h
-    return bool(mallopt(threshold, 1 << 30) and mallopt(trim, (1 << 31) - 1))
+    # older releases of glibc refuse more than 32 MiB
+    return any(mallopt(threshold, size) for size in (1 << 30, 1 << 25)) and bool(mallopt(trim, (1 << 31) - 1))

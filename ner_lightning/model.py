@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 import torch
 from lightning.pytorch import LightningModule
-from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.callbacks import ModelCheckpoint, StochasticWeightAveraging, WeightAveraging
 from lightning.pytorch.plugins.precision import MixedPrecision, Precision
+from lightning.pytorch.strategies import SingleDeviceStrategy
 from lightning.pytorch.utilities import GradClipAlgorithmType
 from lightning.pytorch.utilities.memory import is_oom_error
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
@@ -244,9 +245,7 @@ class TokenClassificationModule(LightningModule):
 
     def on_fit_end(self) -> None:
         """Leave an ordinary embedding."""
-        embedding = self.model.get_input_embeddings()
-        if isinstance(embedding, CompactEmbedding):
-            self.model.set_input_embeddings(embedding.whole())
+        self._restore_embedding()
 
     def configure_gradient_clipping(
         self,
@@ -354,7 +353,8 @@ class TokenClassificationModule(LightningModule):
                 length,
                 self._too_large // 2,
             )
-        parts = {name: values.split(-(-windows // 2)) for name, values in batch.items() if name != "num_words"}
+        size = -(-windows // 2)
+        parts = {name: torch.split(values, size) for name, values in batch.items() if isinstance(values, Tensor)}
         halves = [batch | dict(zip(parts, half, strict=True)) for half in zip(*parts.values(), strict=True)]
         word_index, label_ids, logits = (torch.cat(pair) for pair in zip(*map(self._words, halves), strict=True))
         return word_index, label_ids, logits
@@ -385,14 +385,31 @@ class TokenClassificationModule(LightningModule):
 
     def _compact_embedding(self) -> CompactEmbedding | None:
         """Train only the rows that the training data needs, where it is known which these are."""
-        loader = self.trainer.train_dataloader
-        if not self.compact_embedding or self.trainer.world_size > 1 or not isinstance(loader, DataLoader):
+        trainer, loader = self.trainer, self.trainer.train_dataloader
+        self._restore_embedding()  # after a run that ended early
+        own = type(self).configure_optimizers is TokenClassificationModule.configure_optimizers
+        # other strategies, and these callbacks, have taken the parameters as they were before
+        callbacks = trainer.callbacks  # type: ignore[attr-defined]
+        copied = any(isinstance(callback, WeightAveraging | StochasticWeightAveraging) for callback in callbacks)
+        if not (self.compact_embedding and own and type(trainer.strategy) is SingleDeviceStrategy) or copied:
+            return None
+        changes = trainer.reload_dataloaders_every_n_epochs  # type: ignore[attr-defined]
+        if changes or not isinstance(loader, DataLoader):
             return None
         windows, collator = loader.dataset, loader.collate_fn
         if not isinstance(windows, Windows) or not isinstance(collator, Collator):
             return None
-        ids = np.union1d(windows.input_ids, [collator.pad_token_id])
-        return compact(self.model, torch.from_numpy(ids.astype(np.int64)))
+        pad = collator.pad_token_id
+        used = np.zeros(windows.input_ids.max(initial=pad) + 1, dtype=bool)
+        used[pad] = True
+        for start in range(0, len(windows.input_ids), 1 << 20):  # the array may be larger than memory
+            used[windows.input_ids[start : start + (1 << 20)]] = True
+        return compact(self.model, torch.from_numpy(np.flatnonzero(used)), within=self)
+
+    def _restore_embedding(self) -> None:
+        embedding = self.model.get_input_embeddings()
+        if isinstance(embedding, CompactEmbedding):
+            self.model.set_input_embeddings(embedding.whole())
 
     def _fused(self) -> bool:
         # a fused optimizer undoes the scaling of fp16 in its step, after the gradients were clipped

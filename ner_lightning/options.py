@@ -36,8 +36,14 @@ _LINKED = {
     "model.trust_remote_code",
     "data.trust_remote_code",
 }
-# what a resumed run may change, as nothing was made with it
-_FREE = {"model.terminate_on_nan"}
+# what a resumed run may change: it makes no other run
+_FREE = {
+    "model.terminate_on_nan",
+    "model.gradient_checkpointing",
+    "model.unpadded",
+    "model.compact_embedding",
+    "model.onednn",
+}
 # of the machine that trained, not of the run
 _MACHINE = {"accelerator", "strategy", "devices", "num_nodes", "default_root_dir", "fast_dev_run"}
 

@@ -29,9 +29,8 @@ class OneDNNProducts(TorchFunctionMode):
 
 def _linear(input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     plain = input.device.type == "cpu" and input.dtype == weight.dtype == torch.float32 and type(weight) in _DENSE
-    if plain and input.numel() and not torch.is_autocast_enabled("cpu") and mkl_is_slow():
-        found: Tensor = _Linear.apply(input, weight, bias)  # type: ignore[no-untyped-call]
-        return found
+    if plain and weight.ndim == 2 and input.numel() and not torch.is_autocast_enabled("cpu") and mkl_is_slow():
+        return _multiply(input, weight, bias)
     return functional.linear(input, weight, bias)
 
 
@@ -48,6 +47,11 @@ def mkl_is_slow() -> bool:
     return "AuthenticAMD" in about and torch.backends.cpu.get_cpu_capability() == "AVX512"
 
 
+def _multiply(input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    found: Tensor = _Linear.apply(input, weight, bias)  # type: ignore[no-untyped-call]
+    return found
+
+
 class _Linear(torch.autograd.Function):
     """`functional.linear`; inputs may have any number of dimensions."""
 
@@ -57,14 +61,13 @@ class _Linear(torch.autograd.Function):
         return product(input, weight, bias)
 
     @staticmethod
-    @torch.autograd.function.once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         input, weight = ctx.saved_tensors
         of_input, of_weight, of_bias = ctx.needs_input_grad
         flat = gradient.reshape(-1, gradient.shape[-1])  # (positions, outputs)
         return (
-            product(gradient, weight.t()) if of_input else None,
-            product(flat.t(), input.reshape(-1, input.shape[-1]).t()) if of_weight else None,
+            _multiply(gradient, weight.t()) if of_input else None,
+            _multiply(flat.t(), input.reshape(-1, input.shape[-1]).t()) if of_weight else None,
             flat.sum(0) if of_bias else None,
         )
 

@@ -46,7 +46,7 @@ class Trainer(LightningTrainer):
     ) -> None:
         chosen: Any = precision
         if precision == "auto":
-            chosen, why = best_precision(accelerator if isinstance(accelerator, str) else type(accelerator).__name__)
+            chosen, why = best_precision(accelerator if isinstance(accelerator, str) else accelerator.name())
             rank_zero_info(f"precision   {chosen}: {why}")
         super().__init__(accelerator=accelerator, precision=chosen, **kwargs)
 

@@ -109,6 +109,16 @@ def test_a_window_alone_gives_what_it_gives_among_others(kind, batch):
         torch.testing.assert_close(together[window, :length], alone, rtol=1e-4, atol=1e-5)
 
 
+@kinds
+def test_a_text_may_hold_the_padding_token(kind, batch):
+    model = able(kind).eval()
+    batch["input_ids"][2, 4] = 1
+    real = batch["attention_mask"].bool()
+    expected = model(**batch).logits[real]
+    assert make_unpadded(model)
+    torch.testing.assert_close(run_unpadded(model, **batch).logits[real], expected, rtol=1e-4, atol=1e-5)
+
+
 @pytest.mark.parametrize("kind", ["bert", "modernbert"])
 def test_who_calls_the_model_himself_gets_padded_results(kind, batch):
     model = able(kind).eval()

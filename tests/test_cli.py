@@ -156,6 +156,12 @@ def test_an_option_of_the_command_line_beats_the_checkpoint(run, arguments):
     assert cli.model.test_score.mode == "strict"
 
 
+def test_a_resumed_run_may_compute_the_same_in_another_way(run):
+    assert run("fit", "--trainer.max_epochs=1")[0] == 0
+    other = ["--model.compact_embedding=false", "--model.onednn=false", "--model.unpadded=true", "--keep_memory=false"]
+    assert run("fit", "--ckpt_path=last", "--trainer.max_epochs=2", *other)[0] == 0
+
+
 def test_an_option_that_a_resumed_optimizer_would_override_is_refused(run):
     fit(run)
     message = error(run("fit", "--ckpt_path=last", "--model.learning_rate=0.25"))

@@ -7,6 +7,7 @@ from torch.nn import functional
 from transformers import BertConfig, BertForTokenClassification, RobertaConfig, RobertaForTokenClassification
 
 from ner_lightning.embedding import CompactEmbedding, compact
+from ner_lightning.errors import InputError
 
 IDS = [7, 0, 3, 12]  # with the padding, in any order
 SMALL = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 32}
@@ -39,7 +40,7 @@ def train(model, optimizer, schedule, steps):
 
 def both(**kind):
     whole, small = make(**kind), make(**kind)
-    embedding = compact(small, torch.tensor(IDS))
+    embedding = compact(small, torch.tensor(IDS), within=small)
     of_whole, of_small = optimizer_of(whole), optimizer_of(small)
     embedding.attach(of_small[0])
     return (whole, *of_whole), (small, *of_small)
@@ -111,10 +112,32 @@ def test_the_whole_table_comes_back_as_an_ordinary_embedding():
     assert torch.equal(whole.weight, state["bert.embeddings.word_embeddings.weight"])
 
 
-def test_a_table_that_is_compact_already_is_made_anew():
-    model = make()
-    compact(model, torch.tensor(IDS))
-    assert compact(model, torch.tensor([0, 1])).rows.shape == (2, 16)
+def test_evaluation_reads_the_rows_that_are_there_whoever_changed_them():
+    """As an average of weights does that is swapped in for a validation, and out again."""
+    _, small = both()
+    train(*small, range(3))
+    embedding, every = small[0].get_input_embeddings(), torch.arange(20)
+    before = embedding(every).clone()
+    with torch.no_grad():
+        embedding.rows += 1
+        assert torch.equal(embedding(every)[IDS], before[IDS] + 1)
+        embedding.rows -= 1
+    torch.testing.assert_close(embedding(every), before)
+    torch.testing.assert_close(embedding.whole().weight, before)
+
+
+def test_a_step_without_a_gradient_lets_nothing_decay():
+    whole, small = both()
+    for _, optimizer, _ in (whole, small):
+        optimizer.step()
+    assert_equal_states(whole[0].state_dict(), small[0].state_dict())
+
+
+def test_a_sub_word_that_the_training_data_does_not_have_is_named_with_the_option():
+    _, small = both()
+    small[0].train()
+    with pytest.raises(InputError, match=r"that the training data does not: give --model\.compact_embedding=false"):
+        small[0](torch.tensor([[7, 8]]))
 
 
 def frozen(model):
@@ -141,11 +164,17 @@ def test_other_tables_stay_as_they_are(change):
     model = make()
     change(model)
     before = model.get_input_embeddings()
-    assert compact(model, torch.tensor(IDS)) is None
+    assert compact(model, torch.tensor(IDS), within=model) is None
     assert model.get_input_embeddings() is before
 
 
 def test_a_table_of_which_nearly_all_is_used_stays_as_it_is():
     model = make()
-    assert compact(model, torch.arange(19)) is None
+    assert compact(model, torch.arange(19), within=model) is None
     assert not isinstance(model.get_input_embeddings(), CompactEmbedding)
+
+
+def test_a_table_that_another_part_shares_stays_as_it_is():
+    model, other = make(), nn.Linear(16, 20, bias=False)
+    other.weight = model.get_input_embeddings().weight
+    assert compact(model, torch.tensor(IDS), within=nn.ModuleList([model, other])) is None

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 from lightning.pytorch import Callback, Trainer
-from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.callbacks import EMAWeightAveraging, ModelCheckpoint, StochasticWeightAveraging
 from torch import nn
 from torch.utils.data import DataLoader
 
@@ -270,6 +270,54 @@ def test_a_run_with_a_compact_embedding_saves_what_one_without_does(make_model, 
     assert kinds == [nn.Embedding, CompactEmbedding]
     torch.testing.assert_close(saved[0]["state_dict"], saved[1]["state_dict"], rtol=1e-5, atol=1e-7)
     torch.testing.assert_close(saved[0]["optimizer_states"], saved[1]["optimizer_states"], rtol=1e-4, atol=1e-7)
+
+
+def own_optimizer(model):
+    class OwnOptimizer(type(model)):
+        def configure_optimizers(self):
+            return super().configure_optimizers()
+
+    model.__class__ = OwnOptimizer
+
+
+@pytest.mark.filterwarnings("ignore:SWA is currently only supported every epoch")
+@pytest.mark.parametrize(
+    ("options", "change"),
+    [
+        ({"callbacks": [EMAWeightAveraging()]}, None),
+        ({"callbacks": [StochasticWeightAveraging(1e-3)]}, None),
+        ({"strategy": "ddp", "devices": 1}, None),
+        ({"reload_dataloaders_every_n_epochs": 1}, None),
+        ({}, own_optimizer),
+    ],
+    ids=["moving average", "average", "ddp", "other loaders", "other optimizer"],
+)
+def test_where_the_table_cannot_be_compact_it_is_whole(make_model, make_data, make_trainer, options, change):
+    seen, model = KindOfEmbedding(), make_model(learning_rate=1e-3)
+    if change:
+        change(model)
+    callbacks = [seen, *options.pop("callbacks", [])]
+    try:
+        make_trainer(max_epochs=2, callbacks=callbacks, **options).fit(model, make_data())
+    finally:
+        if torch.distributed.is_initialized():
+            torch.distributed.destroy_process_group()
+    assert seen.kind is nn.Embedding
+
+
+def test_after_a_run_that_failed_a_run_on_other_data_trains_its_table(make_model, make_data, make_trainer):
+    class Fail(Callback):
+        def on_train_batch_end(self, *args):
+            raise RuntimeError("failed")
+
+    model = make_model()
+    with pytest.raises(RuntimeError, match="failed"):
+        make_trainer(callbacks=[Fail()]).fit(model, make_data())
+    assert type(model.model.get_input_embeddings()) is CompactEmbedding
+    seen = KindOfEmbedding()
+    loader = DataLoader([next(iter(make_data().train_dataloader()))], batch_size=None)
+    make_trainer(callbacks=[seen], max_steps=1, limit_val_batches=0).fit(model, loader, loader)
+    assert seen.kind is nn.Embedding
 
 
 class SaveFirstEpoch(Callback):

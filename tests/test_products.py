@@ -1,6 +1,7 @@
 """Products by oneDNN are those of torch, where they are meant to be and nowhere else."""
 
 import platform
+from contextlib import nullcontext
 
 import pytest
 import torch
@@ -64,6 +65,24 @@ def test_gradients_are_those_of_double_precision_to_rounding(shape, bias, frozen
             torch.testing.assert_close(one.grad, exact.grad.float(), rtol=1e-5, atol=1e-5)
         else:
             assert one.grad is None
+
+
+def test_gradients_of_gradients_are_those_of_torch():
+    def penalty(context):
+        torch.manual_seed(0)
+        layer, inputs = nn.Linear(33, 9), torch.randn(7, 33, requires_grad=True)
+        with context:
+            (gradient,) = torch.autograd.grad(layer(inputs).square().sum(), inputs, create_graph=True)
+            gradient.square().sum().backward()
+        return layer.weight.grad
+
+    torch.testing.assert_close(penalty(OneDNNProducts()), penalty(nullcontext()), rtol=1e-4, atol=1e-4)
+
+
+def test_a_weight_of_one_dimension_is_left_to_torch():
+    inputs, weight = torch.randn(7, 33), torch.randn(33)
+    with OneDNNProducts():
+        assert torch.equal(functional.linear(inputs, weight), inputs @ weight)
 
 
 def test_a_gradient_that_is_one_number_for_all_is_taken():

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from lightning.pytorch.accelerators import CPUAccelerator
 from lightning.pytorch.callbacks import TQDMProgressBar
 
 from ner_lightning.errors import InputError
@@ -24,13 +25,15 @@ def test_runs_that_start_together_have_folders_of_their_own(tmp_path):
     assert sorted(versions) == list(range(24))
 
 
+@pytest.mark.parametrize("accelerator", ["auto", "cpu", CPUAccelerator()])
 @pytest.mark.parametrize("has", [True, False])
-def test_auto_is_the_precision_that_the_machine_has(monkeypatch, caplog, has):
+def test_auto_is_the_precision_that_the_machine_has(monkeypatch, caplog, has, accelerator):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: has)
     monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: False)
     caplog.set_level("INFO")
-    trainer = Trainer(precision="auto", logger=False, enable_checkpointing=False, enable_progress_bar=False)
+    quiet = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False}
+    trainer = Trainer(accelerator=accelerator, precision="auto", **quiet)
     expected = "bf16-mixed" if has else "32-true"
     assert trainer.precision == expected
     assert f"precision   {expected}: the processor " in caplog.text
