@@ -415,7 +415,8 @@ class TokenClassificationDataModule(LightningDataModule):
             with tqdm(total=len(rows), desc=f"tokenising {split}", disable=not sys.stderr.isatty()) as bar:
                 for batch in rows.with_format("arrow").iter(1000):
                     words, tags = (batch[name].to_pylist() for name in ("tokens", "tags"))
-                    yield encoder.encode(words, tags, first_word=word, first_sentence=sentence)
+                    documents = batch["document_id"].to_numpy()
+                    yield encoder.encode(words, tags, documents=documents, first_word=word, first_sentence=sentence)
                     word += sum(map(len, words))
                     sentence += len(words)
                     bar.update(len(words))

@@ -101,6 +101,7 @@ class Encoder:
         sentences: Sequence[Sequence[str]],
         tag_ids: Sequence[Sequence[int]] | None = None,
         *,
+        documents: NDArray[np.int64] | None = None,
         first_word: int = 0,
         first_sentence: int = 0,
     ) -> Windows:
@@ -109,6 +110,7 @@ class Encoder:
         Args:
             sentences: Words of each sentence; a sentence without words gives no window.
             tag_ids: Label id of each word; None where there are none (prediction).
+            documents: Number of the document of each sentence; by default each sentence is one.
             first_word: Position in the split of the first word of `sentences`.
             first_sentence: Position in the split of the first sentence.
 
@@ -143,6 +145,7 @@ class Encoder:
             offsets=offsets,
             first_word=first_word + first,
             sentence_index=first_sentence + number,
+            document_index=first_sentence + number if documents is None else documents[number],
         )
         windows.input_ids[offsets[:-1, None] + np.arange(before)] = self._prefix
         windows.input_ids[to] = ids[of]
@@ -311,7 +314,7 @@ class Collator:
 
         Returns:
             `input_ids`, `attention_mask`, `labels`, `word_index` (position in the split, -1 where no word is scored):
-            (windows, length); `sentence_index`: (windows,); `num_words`.
+            (windows, length); `sentence_index`, `document_index`: (windows,); `num_words`.
         """
         longest = int(windows.lengths.max())
         length = max(longest, min(-(-longest // self.multiple) * self.multiple, self.max_seq_length))
@@ -330,6 +333,7 @@ class Collator:
             "labels": torch.from_numpy(pad(windows.labels, IGNORE)),
             "word_index": torch.from_numpy(word_index),
             "sentence_index": torch.from_numpy(windows.sentence_index),
+            "document_index": torch.from_numpy(windows.document_index),
             "num_words": self.num_words,
         }
 

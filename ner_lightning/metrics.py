@@ -15,6 +15,7 @@ from torchmetrics import Metric
 from torchmetrics.utilities import dim_zero_cat
 
 from ner_lightning.errors import InputError
+from ner_lightning.intervals import f1_interval
 from ner_lightning.tags import is_entity_scheme
 
 _NAMES = ("precision", "recall", "f1", "support")
@@ -35,6 +36,7 @@ class EntityScore(Metric):
         mode: `default` reads ill-formed tags as conlleval does (an `I-PER` after `O` begins an entity);
             `strict` counts only entities that are well-formed in IOB2.
         allow_missing: Score the words that were given even if some are missing, for runs over a part of a split.
+        interval: Of entities, add the 95 % interval of F1 by bootstrap, see `intervals.f1_interval`.
 
     Examples:
         >>> from torch import tensor
@@ -59,6 +61,7 @@ class EntityScore(Metric):
         *,
         mode: Literal["default", "strict"] = "default",
         allow_missing: bool = False,
+        interval: bool = False,
     ) -> None:
         super().__init__()
         if mode not in ("default", "strict"):
@@ -67,7 +70,8 @@ class EntityScore(Metric):
         self.mode = mode
         self.allow_missing = allow_missing
         self._entities = is_entity_scheme(labels)
-        # one flat vector per update, four numbers a word, of 32 bits: one collective for all of them, and of one
+        self.interval = interval and self._entities
+        # one flat vector per update, five numbers a word, of 32 bits: one collective for all of them, and of one
         # dimension, as is the empty vector that torchmetrics puts in for a process that saw nothing
         self.add_state("rows", default=[], dist_reduce_fx="cat")
         self.add_state("num_words", default=torch.tensor(0), dist_reduce_fx="max")
@@ -78,7 +82,13 @@ class EntityScore(Metric):
         return torch.int32
 
     def update(
-        self, word_index: Tensor, predictions: Tensor, targets: Tensor, sentence_index: Tensor, num_words: int
+        self,
+        word_index: Tensor,
+        predictions: Tensor,
+        targets: Tensor,
+        sentence_index: Tensor,
+        num_words: int,
+        document_index: Tensor | None = None,
     ) -> None:
         """Add words: any number, in any order; one that is added again counts once.
 
@@ -88,11 +98,13 @@ class EntityScore(Metric):
             targets: Gold label id of each word.
             sentence_index: The sentence of each word; words of a sentence have consecutive positions.
             num_words: Words in the whole split.
+            document_index: The document of each word, whole numbers; by default each sentence is one.
         """
-        columns = (word_index, predictions, targets, sentence_index)
+        documents = sentence_index if document_index is None else document_index
+        columns = (word_index, predictions, targets, sentence_index, documents)
         if any(column.shape != (word_index.numel(),) or column.is_floating_point() for column in columns):
             given = ", ".join(f"{str(column.dtype)[6:]} {list(column.shape)}" for column in columns)
-            raise ValueError(f"expected four vectors of whole numbers, one number a word, got {given}")
+            raise ValueError(f"expected vectors of whole numbers, one number a word, got {given}")
         assert isinstance(self.rows, list), "update() between sync() and unsync()"
         self.rows.append(torch.stack([column.to(torch.int32) for column in columns], dim=1).flatten())
         self.num_words = self.num_words.clamp(min=num_words)
@@ -102,9 +114,11 @@ class EntityScore(Metric):
 
         Returns:
             `f1`, `precision`, `recall`, `accuracy` (of words), `support` and `words`, and for each type
-            `precision_TYPE`, `recall_TYPE`, `f1_TYPE` and `support_TYPE`.
+            `precision_TYPE`, `recall_TYPE`, `f1_TYPE` and `support_TYPE`; with `interval` `interval_low` and
+            `interval_high`, and `interval_documents`, how many were drawn, or `interval_sentences`, where all of them
+            are of one document.
         """
-        word_index, predictions, targets, sentence_index = self._rows_by_word().unbind(dim=1)
+        word_index, predictions, targets, sentence_index, document_index = self._rows_by_word().unbind(dim=1)
         num_words = int(self.num_words)
         assert bool(((word_index >= 0) & (word_index < num_words)).all()), "a word outside its split"
         if len(word_index) < num_words and not self.allow_missing:
@@ -129,24 +143,47 @@ class EntityScore(Metric):
         for name in sorted(types | by_type.keys()):
             numbers = by_type.get(name, (0.0, 0.0, 0.0, 0.0))
             scores |= {f"{key}_{name}": number for key, number in zip(_NAMES, numbers, strict=True)}
+        if self.interval:
+            counts = _counts(gold, predicted, mode=self.mode)
+            documents, of = torch.unique(document_index[[0, *borders.tolist()]], return_inverse=True)
+            unit = "sentences" if len(documents) == 1 else "documents"
+            if unit == "documents":
+                counts = torch.zeros(len(documents), 3, dtype=torch.int64).index_add_(0, of, counts)
+            low, high = f1_interval(counts.numpy())
+            scores |= {"interval_low": low, "interval_high": high, f"interval_{unit}": float(len(counts))}
         return scores
 
     def _rows_by_word(self) -> Tensor:
-        """One row for each word seen, by position: (words, 4), columns in the order of `update`."""
+        """One row for each word seen, by position: (words, 5), columns in the order of `update`."""
         flat = dim_zero_cat(self.rows) if len(self.rows) else torch.empty(0, dtype=torch.int32)
-        rows = flat.cpu().view(-1, 4)
+        rows = flat.cpu().view(-1, 5)
         ids = rows[:, 1:3]
         assert bool(((ids >= 0) & (ids < len(self.labels))).all()), "a label id that is none of the labels"
         # of one word the smallest predicted id comes first and stays: which one stays must not depend on the
         # order of updates, should two processes ever disagree
         rows = rows[(rows[:, 0].long() * len(self.labels) + rows[:, 1]).argsort()]
         again = rows[1:, 0] == rows[:-1, 0]
-        assert torch.equal(rows[1:, 2:][again], rows[:-1, 2:][again]), "a word with two targets or sentences"
+        assert torch.equal(rows[1:, 2:][again], rows[:-1, 2:][again]), "a word with two targets, sentences or documents"
         return rows[torch.cat([torch.ones(min(len(rows), 1), dtype=torch.bool), ~again])]
 
     def _sentences(self, ids: Tensor, borders: list[int]) -> list[list[str]]:
         tags = [self.labels[i] for i in ids.tolist()]
         return [tags[start:end] for start, end in pairwise([0, *borders, len(tags)])]
+
+
+def _counts(gold: list[list[str]], predicted: list[list[str]], *, mode: Literal["default", "strict"]) -> Tensor:
+    """Entities of each sentence that are right, predicted and gold, as seqeval finds them: (sentences, 3)."""
+    if mode == "strict":
+        from seqeval.scheme import IOB2, Entities
+
+        of_both = (Entities(tags, IOB2).entities for tags in (gold, predicted))
+        found = [[{entity.to_tuple() for entity in sentence} for sentence in entities] for entities in of_both]
+    else:
+        from seqeval.metrics.sequence_labeling import get_entities
+
+        found = [[set(get_entities(sentence)) for sentence in tags] for tags in (gold, predicted)]
+    counts = [(len(there & guess), len(guess), len(there)) for there, guess in zip(*found, strict=True)]
+    return torch.tensor(counts, dtype=torch.int64).view(-1, 3)
 
 
 def _entity_scores(

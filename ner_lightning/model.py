@@ -132,7 +132,7 @@ class TokenClassificationModule(LightningModule):
         self._unpadded = unpadded and make_unpadded(self.model)
         _freeze(self.model.base_model, embeddings=freeze_embeddings or freeze_layers > 0, layers=freeze_layers)
         self.val_score = EntityScore(labels, mode=score_mode)
-        self.test_score = EntityScore(labels, mode=score_mode)
+        self.test_score = EntityScore(labels, mode=score_mode, interval=True)
         self._too_large = math.inf  # sub-words of the smallest batch that did not fit in memory in evaluation
         self._validated_at: int | None = None  # the step whose weights were last scored on all of the split
 
@@ -323,9 +323,10 @@ class TokenClassificationModule(LightningModule):
     def _score(self, batch: Batch, score: EntityScore, stage: str) -> None:
         word_index, predictions, logits = self._words(batch)
         scored = batch["word_index"] >= 0  # (windows, length)
-        sentences = batch["sentence_index"][:, None].expand_as(scored)
+        sentences, documents = (batch[f"{name}_index"][:, None].expand_as(scored) for name in ("sentence", "document"))
         targets = batch["labels"][scored]
-        score.update(word_index, predictions, targets, sentences[scored], batch["num_words"])
+        units = {"sentence_index": sentences[scored], "document_index": documents[scored]}
+        score.update(word_index, predictions, targets, **units, num_words=batch["num_words"])
         # of words alone, weighted by their number: the loss of a split depends neither on its batches nor on how its
         # sub-words are trained; on several processes a batch that two of them have counts twice, here and in no score
         loss = functional.cross_entropy(logits.float(), targets)

@@ -26,6 +26,7 @@ class Windows:
         offsets: (windows + 1,), int64, from 0.
         first_word: (windows,), int64: position in the split of the first word scored here; the others follow it.
         sentence_index: (windows,), int64: position in the split of the sentence.
+        document_index: (windows,), int64: number of its document.
         path: The file that the arrays are mapped from; None in memory.
     """
 
@@ -35,6 +36,7 @@ class Windows:
     offsets: NDArray[Any]
     first_word: NDArray[Any]
     sentence_index: NDArray[Any]
+    document_index: NDArray[Any]
     path: Path | None = None
 
     @property
@@ -58,6 +60,7 @@ class Windows:
             offsets_of(lengths),
             self.first_word[chosen],
             self.sentence_index[chosen],
+            self.document_index[chosen],
         )
 
     def __reduce__(self) -> tuple[Any, ...]:  # a worker process maps the file itself
@@ -121,6 +124,7 @@ def write_windows(path: Path, parts: Iterable[Windows]) -> None:
         "sub_words": pyarrow.Array.from_buffers(kind, windows, mapped("offsets"), children=[pieces]),
         "first_word": column("first_word", windows),
         "sentence_index": column("sentence_index", windows),
+        "document_index": column("document_index", windows),
     }
     batch = pyarrow.record_batch(columns)
     with pyarrow.OSFile(str(path), "wb") as sink, pyarrow.ipc.new_stream(sink, batch.schema) as writer:
@@ -145,6 +149,7 @@ def read_windows(path: Path) -> Windows:
         rows.offsets.to_numpy(),
         batch.column("first_word").to_numpy(),
         batch.column("sentence_index").to_numpy(),
+        batch.column("document_index").to_numpy(),
         path,
     )
 
@@ -156,4 +161,5 @@ _COLUMNS = {
     "offsets": np.int64,
     "first_word": np.int64,
     "sentence_index": np.int64,
+    "document_index": np.int64,
 }

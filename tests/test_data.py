@@ -78,7 +78,8 @@ def made_one_by_one(data, split, numbers):
     for number, row in enumerate(data.corpus.splits[split]):
         columns = columns_of(data.encoder.encode([row["tokens"]], [row["tags"]]))
         for ids, labels, words in zip(*(columns[name] for name in ("input_ids", "labels", "word_index")), strict=True):
-            windows.append((ids, labels, [word + i if i >= 0 else -1 for i in words], number))
+            place = number, row["document_id"]
+            windows.append((ids, labels, [word + i if i >= 0 else -1 for i in words], *place))
         word += len(row["tokens"])
     chosen = [windows[i] for i in numbers]
     width = max(len(ids) for ids, *_ in chosen)
@@ -86,13 +87,14 @@ def made_one_by_one(data, split, numbers):
     def padded(rows, fill):
         return torch.tensor([[*row, *[fill] * (width - len(row))] for row in rows])
 
-    input_ids, labels, word_index, sentences = zip(*chosen, strict=True)
+    input_ids, labels, word_index, sentences, documents = zip(*chosen, strict=True)
     return {
         "input_ids": padded(input_ids, data.encoder.tokenizer.pad_token_id),
         "attention_mask": padded([[1] * len(ids) for ids in input_ids], 0),
         "labels": padded(labels, -100),
         "word_index": padded(word_index, -1),
         "sentence_index": torch.tensor(sentences),
+        "document_index": torch.tensor(documents),
         "num_words": word,
     }
 
@@ -101,7 +103,10 @@ def made_one_by_one(data, split, numbers):
 @pytest.mark.parametrize("rows", [1, 2, 1001])  # of a file a thousand are encoded together
 def test_batches_are_those_that_are_made_one_by_one(make, tmp_path, rows, num_workers):
     sentences = [["Mira B-PER", "Toll I-PER", *["left O"] * (n % 30)] for n in range(rows)]
-    (tmp_path / "t.conll").write_text("\n\n".join("\n".join(words) for words in sentences) + "\n")
+    texts = ["\n".join(words) for words in sentences]
+    for at in range(len(texts), 0, -7):  # documents of seven sentences
+        texts.insert(at, "-DOCSTART- O")
+    (tmp_path / "t.conll").write_text("\n\n".join(texts) + "\n")
     files = {"train_file": str(tmp_path / "t.conll"), "validation_file": None, "test_file": None}
     data = make(**files, batch_size=400, max_seq_length=13, num_workers=num_workers)
     loader = data.train_dataloader()

@@ -401,6 +401,7 @@ TWO = Windows(
     offsets=np.array([0, 4, 7]),
     first_word=np.array([5, 6]),
     sentence_index=np.array([3, 4]),
+    document_index=np.array([1, 1]),
 )
 
 
@@ -417,6 +418,7 @@ def test_rows_are_padded_to_the_longest():
         "labels": [[IGNORE, 1, IGNORE, IGNORE], [IGNORE, 4, IGNORE, IGNORE]],
         "word_index": [[-1, 5, -1, -1], [-1, 6, -1, -1]],
         "sentence_index": [3, 4],
+        "document_index": [1, 1],
     }
 
 
@@ -428,7 +430,7 @@ def test_all_tensors_are_int64():
 @given(row_lengths=st.lists(st.integers(3, 64), min_size=1, max_size=5), multiple=st.sampled_from([1, 8, 16]))
 def test_length_is_the_next_multiple_within_the_limit(row_lengths, multiple):
     ones, zeros = np.ones(sum(row_lengths), dtype=bool), np.zeros(len(row_lengths))
-    rows = Windows(ones, ones, ones, offsets_of(row_lengths), zeros, zeros)
+    rows = Windows(ones, ones, ones, offsets_of(row_lengths), zeros, zeros, zeros)
     batch = collator(multiple=multiple, max_seq_length=61)(rows)
     width, longest = batch["input_ids"].shape[1], max(row_lengths)
     fitting = [n for n in range(longest, longest + multiple) if n % multiple == 0 and n <= 61]

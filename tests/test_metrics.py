@@ -7,6 +7,7 @@ import warnings
 from datetime import timedelta
 from itertools import chain, pairwise
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
@@ -17,6 +18,7 @@ from sklearn.metrics import precision_recall_fscore_support
 
 from ner_lightning import metrics
 from ner_lightning.errors import InputError
+from ner_lightning.intervals import f1_interval
 from ner_lightning.metrics import EntityScore
 
 CONLL = ["O", "B-LOC", "I-LOC", "B-MISC", "I-MISC", "B-ORG", "I-ORG", "B-PER", "I-PER"]
@@ -228,7 +230,7 @@ def test_updates_ask_nothing_back_from_the_device():
     score = EntityScore(CONLL).to("meta")  # where reading a value is an error
     ids = torch.zeros(4, dtype=torch.int64, device="meta")
     score.update(ids, ids, ids, ids, 4)
-    assert score.rows[0].shape == (16,)
+    assert score.rows[0].shape == (20,)
 
 
 @pytest.mark.parametrize(
@@ -238,7 +240,7 @@ def test_updates_ask_nothing_back_from_the_device():
 )
 def test_columns_that_do_not_match_are_refused(predictions):
     ids = torch.zeros(2, dtype=torch.int64)
-    with pytest.raises(ValueError, match="four vectors of whole numbers, one number a word, got int64"):
+    with pytest.raises(ValueError, match="expected vectors of whole numbers, one number a word, got int64"):
         EntityScore(CONLL).update(ids, predictions, ids, ids, 2)
 
 
@@ -315,3 +317,39 @@ def test_two_processes_score_what_one_does(two_processes, shares):
 def test_a_word_that_no_process_saw_is_an_error_in_both(two_processes):
     for outcomes in two_processes:
         assert outcomes["a word missing"].startswith("words scored 8 of 9: ")
+
+
+# ---- the interval
+
+
+def interval_of(sentences, documents, **options):
+    score = EntityScore(CONLL, interval=True, **options)
+    rows = torch.tensor(rows_of(sentences)).view(-1, 4)
+    order = torch.randperm(len(rows), generator=torch.Generator().manual_seed(0))
+    for part in order.split(3):
+        columns = rows[part].unbind(dim=1)
+        score.update(*columns, len(rows), document_index=torch.tensor(documents)[columns[3]])
+    return score.compute()
+
+
+@given(sentences=splits(CONLL), data=st.data(), mode=st.sampled_from(["default", "strict"]))
+@settings(deadline=None)
+def test_the_interval_is_over_the_counts_of_each_document(sentences, data, mode):
+    documents = data.draw(st.lists(st.integers(0, 2), min_size=len(sentences), max_size=len(sentences)))
+    found = interval_of(sentences, documents, mode=mode)
+    units = documents if len(set(documents)) > 1 else range(len(sentences))
+    counts = []
+    for unit in sorted(set(units)):
+        gold, predicted = names_of([s for s, of in zip(sentences, units, strict=True) if of == unit], CONLL)
+        how = {"mode": "strict", "scheme": IOB2} if mode == "strict" else {}
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # where nothing is an entity
+            report = classification_report(gold, predicted, output_dict=True, zero_division=0, **how)["micro avg"]
+            reverse = classification_report(predicted, gold, output_dict=True, zero_division=0, **how)["micro avg"]
+        counts.append([round(report["recall"] * report["support"]), reverse["support"], report["support"]])
+    assert (found["interval_low"], found["interval_high"]) == f1_interval(np.array(counts))
+    assert found[f"interval_{'documents' if len(set(documents)) > 1 else 'sentences'}"] == len(counts)
+
+
+def test_words_that_are_no_entities_have_no_interval():
+    assert not [name for name in scored([[(0, 0), (1, 2)]], POS, interval=True) if "interval" in name]

@@ -194,14 +194,17 @@ def score_table(scores: dict[str, float], stage: str) -> str:
 
     rows = [row(name, f"_{name}") for name in types]
     accuracy, loss, words = (scores[f"{stage}_{name}"] for name in ("accuracy", "loss", "words"))
-    return "\n".join(
-        [
-            "",
-            table(["", "precision", "recall", "f1", "support"], [*rows, row("all", "")]),
-            "",
-            f"accuracy {100 * accuracy:.2f}, loss {loss:.4f}, {words:,.0f} words scored",
-        ]
-    )
+    lines = [
+        "",
+        table(["", "precision", "recall", "f1", "support"], [*rows, row("all", "")]),
+        "",
+        f"accuracy {100 * accuracy:.2f}, loss {loss:.4f}, {words:,.0f} words scored",
+    ]
+    for unit in ("documents", "sentences"):
+        if (drawn := scores.get(f"{stage}_interval_{unit}")) is not None:
+            low, high = (100 * scores[f"{stage}_interval_{name}"] for name in ("low", "high"))
+            lines.append(f"95 % interval of f1: {low:.2f} to {high:.2f}, bootstrap over {drawn:,.0f} {unit}")
+    return "\n".join(lines)
 
 
 def description_text(description: dict[str, Any]) -> str:

@@ -274,6 +274,12 @@ def test_the_table_has_a_row_for_each_type_and_one_for_all():
     assert scores.endswith(": accuracy of words 75.00, loss 1.2500, words scored 51,362.")
 
 
+def test_the_interval_of_a_test_stands_below_its_scores():
+    interval = {"interval_low": 0.8125, "interval_high": 0.875, "interval_documents": 231.0}
+    scores = section(card(splits=[SplitScores("test", **HUB, scores=SCORES | interval)]), "Scores")
+    assert scores.endswith("51,362. 95 % interval of F1: 81.25 to 87.50, bootstrap over 231 documents.")
+
+
 @pytest.mark.parametrize(("mode", "words"), [("default", "as conlleval reads them"), ("strict", "are not counted")])
 def test_the_text_tells_the_mode_of_the_score(mode, words):
     scores = section(card(score_mode=mode), "Scores")

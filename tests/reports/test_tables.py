@@ -53,8 +53,8 @@ def trainer(folder, *callbacks, **options):
     return Trainer(accelerator="cpu", default_root_dir=folder, callbacks=list(callbacks), **quiet)
 
 
-def scores_of(gold, predicted, labels):
-    score = EntityScore(labels)
+def scores_of(gold, predicted, labels, **options):
+    score = EntityScore(labels, **options)
     columns = [torch.tensor([labels.index(tag) for tag in tags]) for tags in (predicted, gold)]
     words = torch.arange(len(gold))
     score.update(words, *columns, torch.zeros_like(words), len(gold))
@@ -76,6 +76,11 @@ def test_the_score_table_shows_what_was_scored():
         "",
         "accuracy 70.00, loss 0.1235, 10 words scored",
     ]
+
+
+def test_the_interval_stands_below_the_score_table():
+    text = score_table(scores_of(["B-PER", "O"], ["B-PER", "O"], ["O", "B-PER", "I-PER"], interval=True), "test")
+    assert text.splitlines()[-1] == "95 % interval of f1: 100.00 to 100.00, bootstrap over 1 sentences"
 
 
 def test_the_score_table_of_words_without_entities_has_a_row_for_each_label():
