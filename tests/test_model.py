@@ -425,7 +425,7 @@ def test_the_logged_names_are_those_of_the_design(make_model, make_data, make_tr
     scores |= {f"{part}_{name}" for part in parts for name in ("LOC", "MISC", "ORG", "PER")}
     assert set(trainer.callback_metrics) == {"train_loss"} | {f"val_{name}" for name in scores}
     trainer.test(model, data, verbose=False)
-    interval = {"interval_low", "interval_high", "interval_sentences"}  # of one document
+    interval = {"interval_low", "interval_high", "interval_documents"}
     assert set(trainer.callback_metrics) == {f"test_{name}" for name in scores | interval}
 
 
