@@ -29,7 +29,7 @@ from ner_lightning.encoding import Collator
 from ner_lightning.errors import InputError
 from ner_lightning.metrics import EntityScore
 from ner_lightning.pretrained import head_parameters, load_token_classifier
-from ner_lightning.products import OneDNNProducts
+from ner_lightning.products import OneDNNProducts, mkl_is_slow
 from ner_lightning.windows import Windows
 
 if TYPE_CHECKING:
@@ -427,7 +427,9 @@ def is_whole(limit: float) -> bool:
 
 
 def _products(onednn: bool) -> AbstractContextManager[Any]:
-    return OneDNNProducts() if onednn else nullcontext()
+    # the context takes two milliseconds of a forward pass, also where it has nothing to do
+    useful = onednn and mkl_is_slow() and not torch.is_autocast_enabled("cpu")
+    return OneDNNProducts() if useful else nullcontext()
 
 
 def _recompute_activations(model: "PreTrainedModel", *, onednn: bool) -> None:
