@@ -48,12 +48,14 @@ def mkl_is_slow() -> bool:
 
 
 def _multiply(input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-    found: Tensor = _Linear.apply(input, weight, bias)  # type: ignore[no-untyped-call]
+    # of two dimensions, since what a function gives may be changed in place (Longformer does), and a view of it not
+    flat = _Linear.apply(input.reshape(-1, input.shape[-1]), weight, bias)  # type: ignore[no-untyped-call]
+    found: Tensor = flat.view(*input.shape[:-1], len(weight))
     return found
 
 
 class _Linear(torch.autograd.Function):
-    """`functional.linear`; inputs may have any number of dimensions."""
+    """`functional.linear` of inputs (positions, in)."""
 
     @staticmethod
     def forward(ctx: Any, input: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
@@ -64,11 +66,10 @@ class _Linear(torch.autograd.Function):
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         input, weight = ctx.saved_tensors
         of_input, of_weight, of_bias = ctx.needs_input_grad
-        flat = gradient.reshape(-1, gradient.shape[-1])  # (positions, outputs)
         return (
             _multiply(gradient, weight.t()) if of_input else None,
-            _multiply(flat.t(), input.reshape(-1, input.shape[-1]).t()) if of_weight else None,
-            flat.sum(0) if of_bias else None,
+            _multiply(gradient.t(), input.t()) if of_weight else None,
+            gradient.sum(0) if of_bias else None,
         )
 
 

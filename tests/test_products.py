@@ -79,6 +79,17 @@ def test_gradients_of_gradients_are_those_of_torch():
     torch.testing.assert_close(penalty(OneDNNProducts()), penalty(nullcontext()), rtol=1e-4, atol=1e-4)
 
 
+def test_a_product_may_be_changed_in_place():
+    layer, inputs = nn.Linear(33, 9), torch.randn(2, 5, 33)
+    with OneDNNProducts():
+        product = layer(inputs)
+    product /= 3
+    product.square().sum().backward()
+    found, layer.weight.grad = layer.weight.grad, None
+    (layer(inputs) / 3).square().sum().backward()
+    torch.testing.assert_close(found, layer.weight.grad)
+
+
 def test_a_weight_of_one_dimension_is_left_to_torch():
     inputs, weight = torch.randn(7, 33), torch.randn(33)
     with OneDNNProducts():
