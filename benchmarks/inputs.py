@@ -60,7 +60,8 @@ def prepared(options: Any, folder: Path, *, sizes: dict[str, int] | None = None)
     job: Job = {
         "folder": str(folder),
         "files": {split: str(getattr(options, f"{split}_file").absolute()) for split in ("train", "validation")},
-        "encoder": options.model_name_or_path,
+        # a folder, whose place is meant from here
+        "encoder": options.model_name_or_path and str(Path(options.model_name_or_path).absolute()),
         "no_dropout": getattr(options, "no_dropout", False),
         "sizes": sizes or _SIZES[options.size],
     }
