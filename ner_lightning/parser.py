@@ -29,10 +29,12 @@ class Parser(LightningArgumentParser):
         """Add the options of a class; where both int and float are allowed, an int stays one."""
         # `typing` caches unions without regard to order: after somebody's Optional[Union[float, int]], Lightning's
         # Optional[Union[int, float]] is that one, and limit_test_batches=1 is read as 1.0, which means all of them
-        hints = lightning_class.__init__.__annotations__
-        for name, kinds in {name: get_args(hint) for name, hint in hints.items()}.items():
-            if {int, float} <= set(kinds):
-                hints[name] = reduce(or_, (int, *(kind for kind in kinds if kind is not int)))
+        # (of the class itself, and of those to which it hands options on)
+        for owner in lightning_class.__mro__[:-1]:
+            hints = vars(owner)["__init__"].__annotations__ if "__init__" in vars(owner) else {}
+            for name, kinds in {name: get_args(hint) for name, hint in hints.items()}.items():
+                if {int, float} <= set(kinds):
+                    hints[name] = reduce(or_, (int, *(kind for kind in kinds if kind is not int)))
         names: list[str] = super().add_lightning_class_args(lightning_class, *args, **kwargs)
         return names
 

@@ -4,11 +4,13 @@ from inspect import cleandoc
 from pathlib import Path
 
 import pytest
+from lightning.pytorch import Callback
 
 from ner_lightning.cli import main
 from ner_lightning.data import TokenClassificationDataModule
 from ner_lightning.errors import suggestion
 from ner_lightning.model import TokenClassificationModule
+from ner_lightning.parser import Parser
 
 
 @pytest.fixture
@@ -123,3 +125,22 @@ def test_what_a_class_needs_is_named_in_a_sentence(answer, args, told, tmp_path,
 def test_a_suggestion_is_the_closest_of_the_known_words_or_nothing():
     assert suggestion("tst", ["test", "fit"]) == "; did you mean test?"
     assert suggestion("tst", ["inspect"]) == ""
+
+
+class Limited(Callback):
+    def __init__(self, *, limit: float | int | None = None):
+        super().__init__()
+        self.limit = limit
+
+
+class HandsItOn(Limited):
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
+
+
+def test_an_int_stays_one_in_options_that_a_class_hands_on():
+    parser = Parser()
+    parser.add_lightning_class_args(HandsItOn, "callback")
+    for text, value in (("1", 1), ("1.0", 1.0), ("null", None)):
+        limit = parser.parse_args([f"--callback.limit={text}"]).callback.limit
+        assert (limit, type(limit)) == (value, type(value))
