@@ -29,7 +29,7 @@ class Packed(NamedTuple):
     """Where the sub-words of a row stand in the padded batch.
 
     Args:
-        shape: Packed, and length of the longest.
+        shape: Windows, and length of the longest.
         places: Of the sub-words, in the flattened batch.
         ends: Of the windows, in the row, from 0 on: (windows + 1,), int32.
     """

@@ -5,11 +5,10 @@ It takes batches as `encoding.Collator` makes them and gives (word, label) pairs
 
 import logging
 import math
-from contextlib import AbstractContextManager, nullcontext
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-import numpy as np
 import torch
 from lightning.pytorch import LightningModule
 from lightning.pytorch.callbacks import ModelCheckpoint, StochasticWeightAveraging, WeightAveraging
@@ -29,7 +28,7 @@ from ner_lightning.encoding import Collator
 from ner_lightning.errors import InputError
 from ner_lightning.metrics import EntityScore
 from ner_lightning.pretrained import head_parameters, load_token_classifier
-from ner_lightning.products import OneDNNProducts, mkl_is_slow
+from ner_lightning.products import onednn_products
 from ner_lightning.windows import Windows
 
 if TYPE_CHECKING:
@@ -317,7 +316,7 @@ class TokenClassificationModule(LightningModule):
     def _run(self, batch: Batch) -> Any:
         # no token_type_ids: a window is one segment, which is what every model assumes without them
         inputs = {name: batch[name] for name in ("input_ids", "attention_mask")}
-        with _products(self.onednn):
+        with onednn_products(wanted=self.onednn):
             return run_unpadded(self.model, **inputs) if self._unpadded else self.model(**inputs)
 
     def _score(self, batch: Batch, score: EntityScore, stage: str) -> None:
@@ -400,12 +399,8 @@ class TokenClassificationModule(LightningModule):
         windows, collator = loader.dataset, loader.collate_fn
         if not isinstance(windows, Windows) or not isinstance(collator, Collator):
             return None
-        pad = collator.pad_token_id
-        used = np.zeros(windows.input_ids.max(initial=pad) + 1, dtype=bool)
-        used[pad] = True
-        for start in range(0, len(windows.input_ids), 1 << 20):  # the array may be larger than memory
-            used[windows.input_ids[start : start + (1 << 20)]] = True
-        return compact(self.model, torch.from_numpy(np.flatnonzero(used)), within=self)
+        used = torch.from_numpy(windows.distinct_ids(and_id=collator.pad_token_id))
+        return compact(self.model, used, within=self)
 
     def _restore_embedding(self) -> None:
         embedding = self.model.get_input_embeddings()
@@ -426,19 +421,14 @@ def is_whole(limit: float) -> bool:
     return isinstance(limit, float) and limit == 1.0
 
 
-def _products(onednn: bool) -> AbstractContextManager[Any]:
-    # the context takes two milliseconds of a forward pass, also where it has nothing to do
-    useful = onednn and mkl_is_slow() and not torch.is_autocast_enabled("cpu")
-    return OneDNNProducts() if useful else nullcontext()
-
-
 def _recompute_activations(model: "PreTrainedModel", *, onednn: bool) -> None:
     if not model.supports_gradient_checkpointing:
         raise InputError(f"--model.gradient_checkpointing: {type(model).__name__} cannot do it; leave it out")
     # newer releases of transformers warn of the old name, older ones do not know the new one
     enable = getattr(model, "activation_checkpointing_enable", None) or model.gradient_checkpointing_enable
     # the reentrant kind loses the gradients of layers above frozen embeddings; what is computed twice is so in one way
-    enable({"use_reentrant": False, "context_fn": lambda: (_products(onednn), _products(onednn))})
+    products = partial(onednn_products, wanted=onednn)
+    enable({"use_reentrant": False, "context_fn": lambda: (products(), products())})
 
 
 def _freeze(encoder: "PreTrainedModel", *, embeddings: bool, layers: int) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import platform
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -18,8 +19,19 @@ from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 
 
+def onednn_products(*, wanted: bool = True) -> AbstractContextManager[Any]:
+    """A context in which linear layers are computed by oneDNN, where that is faster.
+
+    Args:
+        wanted: False for a context that does nothing.
+    """
+    # a context that has nothing to do would still take two milliseconds of a forward pass
+    useful = wanted and mkl_is_slow() and not torch.is_autocast_enabled("cpu")
+    return OneDNNProducts() if useful else nullcontext()
+
+
 class OneDNNProducts(TorchFunctionMode):
-    """A context in which oneDNN computes linear layers in float32, and their gradients, where MKL is slow."""
+    """A context in which oneDNN computes linear layers in float32 on a processor, and their gradients."""
 
     def __torch_function__(
         self, func: Callable[..., Any], types: Sequence[type], args: tuple[Any, ...] = (), kwargs: Any = None
@@ -29,7 +41,7 @@ class OneDNNProducts(TorchFunctionMode):
 
 def _linear(input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     plain = input.device.type == "cpu" and input.dtype == weight.dtype == torch.float32 and type(weight) in _DENSE
-    if plain and weight.ndim == 2 and input.numel() and not torch.is_autocast_enabled("cpu") and mkl_is_slow():
+    if plain and weight.ndim == 2 and input.numel() and not torch.is_autocast_enabled("cpu"):
         return _multiply(input, weight, bias)
     return functional.linear(input, weight, bias)
 

@@ -44,6 +44,18 @@ class Windows:
         """Sub-words of each window."""
         return np.diff(self.offsets)
 
+    def distinct_ids(self, *, and_id: int) -> NDArray[np.int64]:
+        """The sub-words that occur, each once, in order.
+
+        Args:
+            and_id: One that counts as well, such as the padding.
+        """
+        occurs = np.zeros(self.input_ids.max(initial=and_id) + 1, dtype=bool)
+        occurs[and_id] = True
+        for start in range(0, len(self.input_ids), 1 << 20):  # the array may be larger than memory
+            occurs[self.input_ids[start : start + (1 << 20)]] = True
+        return np.flatnonzero(occurs)
+
     def __len__(self) -> int:
         return len(self.first_word)
 

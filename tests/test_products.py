@@ -1,5 +1,6 @@
 """Products by oneDNN are those of torch, where they are meant to be and nowhere else."""
 
+import itertools
 import platform
 from contextlib import nullcontext
 
@@ -9,15 +10,17 @@ from torch import nn
 from torch.nn import functional
 
 from ner_lightning import products
-from ner_lightning.products import OneDNNProducts, mkl_is_slow
+from ner_lightning.products import OneDNNProducts, mkl_is_slow, onednn_products
 
 pytestmark = pytest.mark.skipif(not torch.backends.mkldnn.is_available(), reason="torch without oneDNN")
 
 
-@pytest.fixture(autouse=True)
-def slow_mkl(monkeypatch):
-    """So that the tests show the same on any processor."""
-    monkeypatch.setattr(products, "mkl_is_slow", lambda: True)
+@pytest.mark.parametrize(("slow", "wanted", "autocast"), [*itertools.product([True, False], repeat=3)])
+def test_the_context_is_left_where_it_has_nothing_to_do(monkeypatch, slow, wanted, autocast):
+    monkeypatch.setattr(products, "mkl_is_slow", lambda: slow)
+    with torch.autocast("cpu", dtype=torch.bfloat16, enabled=autocast):
+        context = onednn_products(wanted=wanted)
+    assert isinstance(context, OneDNNProducts) == (slow and wanted and not autocast)
 
 
 @pytest.mark.parametrize("shape", [(7, 33), (2, 5, 33), (1, 0, 33)])

@@ -66,3 +66,8 @@ def test_what_is_read_is_mapped_and_a_process_that_gets_it_maps_it_itself(tmp_pa
 )
 def test_ranges_are_joined(starts, lengths, expected):
     assert ranges(np.array(starts, dtype=np.int64), np.array(lengths, dtype=np.int64)).tolist() == expected
+
+
+@given(windows=some, pad=st.integers(0, 200))
+def test_distinct_ids_are_those_that_occur_and_the_padding(windows, pad):
+    assert windows.distinct_ids(and_id=pad).tolist() == sorted({*windows.input_ids.tolist(), pad})

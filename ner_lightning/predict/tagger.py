@@ -18,7 +18,7 @@ from ner_lightning.decoding import decode, probabilities
 from ner_lightning.encoding import Collator, Encoder
 from ner_lightning.errors import InputError
 from ner_lightning.predict.entities import EntityReader, LabelledRow
-from ner_lightning.products import OneDNNProducts
+from ner_lightning.products import onednn_products
 from ner_lightning.readers import Row
 from ner_lightning.sampling import LengthBatchSampler
 from ner_lightning.words import split_words
@@ -184,7 +184,7 @@ class Tagger:
         return {**batch, **added}
 
     def label(self, rows: Iterable[Row]) -> Iterator[LabelledRow]:
-        """Label the words of rows, in their order, with no more than some hundred rows in memory.
+        """Label the words of rows, in their order, with no more than about a thousand rows in memory.
 
         Args:
             rows: As a reader gives them.
@@ -224,7 +224,7 @@ class Tagger:
         batch = {name: value.to(self.device) if name != "num_words" else value for name, value in batch.items()}
         scored = batch["word_index"] >= 0
         # no autocast around 32 bits: within a Trainer its own precision holds
-        with OneDNNProducts() if self._dtype is None else torch.autocast(self.device.type, dtype=self._dtype):
+        with onednn_products() if self._dtype is None else torch.autocast(self.device.type, dtype=self._dtype):
             logits = self._model(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"]).logits
             words = logits[scored]
             label_ids = decode(words) if self._decode is None else self._decode(batch, logits)[scored]
