@@ -21,6 +21,7 @@ from ner_lightning.cache import cached_file, content_key
 from ner_lightning.corpus import Corpus, load_corpus, paths_of
 from ner_lightning.encoding import Collator, Encoder
 from ner_lightning.errors import InputError
+from ner_lightning.hardware import inference_tokens
 from ner_lightning.pretrained import load_config, load_tokenizer, window_length
 from ner_lightning.readers import ReadOptions, read_label_names
 from ner_lightning.readers.formats import Format
@@ -171,9 +172,9 @@ class TokenClassificationDataModule(LightningDataModule):
         self.batch_size = 8 if batch_size is None and max_tokens is None else batch_size
         self.max_tokens = max_tokens
         self.eval_batch_size = eval_batch_size
-        # on a processor what is larger leaves its cache: measured with 512 to 16384, fp32 and bf16
-        budget = 8192 if torch.cuda.is_available() else 1024
-        self.eval_max_tokens = budget if eval_batch_size is None and eval_max_tokens is None else eval_max_tokens
+        self.eval_max_tokens = (
+            inference_tokens() if eval_batch_size is None and eval_max_tokens is None else eval_max_tokens
+        )
         self.num_workers = num_workers
         self.pin_memory = torch.cuda.is_available() if pin_memory is None else pin_memory
         self.seed = seed

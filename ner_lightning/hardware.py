@@ -28,6 +28,17 @@ def best_precision(accelerator: str = "auto") -> tuple[str, str]:
     return ("bf16-mixed", f"{what} computes in bfloat16") if has else ("32-true", f"{what} has no bfloat16 in hardware")
 
 
+def inference_tokens(device: torch.device | None = None) -> int:
+    """Sub-words of a batch without gradients that a device is quick with.
+
+    Args:
+        device: By default a GPU if there is one.
+    """
+    on_processor = not torch.cuda.is_available() if device is None else device.type == "cpu"
+    # on a processor what is larger leaves its cache: measured with 512 to 16384, fp32 and bf16; elsewhere an estimate
+    return 1024 if on_processor else 8192
+
+
 def keep_memory() -> bool:
     """Keep freed memory in the process, which would else go back to the system after each step and come again zeroed.
 

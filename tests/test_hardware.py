@@ -6,7 +6,7 @@ import sys
 import pytest
 import torch
 
-from ner_lightning.hardware import best_precision, keep_memory
+from ner_lightning.hardware import best_precision, inference_tokens, keep_memory
 
 
 def processor(monkeypatch, *, avx512_bf16=False, amx=False):
@@ -73,3 +73,8 @@ print(before, faults())
 def test_nothing_is_kept_on_another_system(monkeypatch):
     monkeypatch.setattr(sys, "platform", "darwin")
     assert not keep_memory()
+
+
+@pytest.mark.parametrize(("device", "tokens"), [("cpu", 1024), ("cuda", 8192), ("mps", 8192)])
+def test_batches_without_gradients_are_larger_where_it_is_no_processor(device: str, tokens: int) -> None:
+    assert inference_tokens(torch.device(device)) == tokens

@@ -341,6 +341,17 @@ def test_a_run_goes_on_with_the_other_kind_of_embedding(make_model, make_data, m
     torch.testing.assert_close(resumed, whole, rtol=1e-5, atol=1e-7)
 
 
+def test_gradients_are_let_go_after_the_step_and_kept_while_they_accumulate(make_model, make_data, make_trainer):
+    seen = []
+
+    class Watch(Callback):
+        def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx):
+            seen.append(any(parameter.grad is not None for parameter in pl_module.parameters()))
+
+    make_trainer(max_steps=2, accumulate_grad_batches=2, callbacks=[Watch()]).fit(make_model(), make_data())
+    assert seen == [True, False, True, False]
+
+
 @pytest.mark.parametrize("limit", [0.01, 1e6])
 def test_gradients_are_clipped_as_pytorch_does(make_model, make_data, make_trainer, limit):
     class Gradients(Callback):

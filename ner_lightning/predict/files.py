@@ -59,7 +59,7 @@ def predict(
         comment_prefix: In CoNLL columns, lines that begin with it are comments; by default there are none.
         device: Where to run: `auto`, `cpu`, `cuda`, `cuda:1`, ...
         precision: Of the arithmetic: `32-true`, `bf16-mixed` or `16-mixed`.
-        max_tokens: Sub-words in a batch, with padding; by default 1,024 on a processor and 16,384 elsewhere.
+        max_tokens: Sub-words in a batch, with padding; by default 1,024 on a processor and 8,192 elsewhere.
         revision: Branch, tag or commit of a model on the Hub.
         trust_remote_code: Run the code that comes with the model, where it needs it.
 

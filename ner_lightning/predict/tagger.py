@@ -17,6 +17,7 @@ import torch
 from ner_lightning.decoding import decode, probabilities
 from ner_lightning.encoding import Collator, Encoder
 from ner_lightning.errors import InputError
+from ner_lightning.hardware import inference_tokens
 from ner_lightning.predict.entities import EntityReader, LabelledRow
 from ner_lightning.products import onednn_products
 from ner_lightning.readers import Row
@@ -33,9 +34,6 @@ Precision = Literal["32-true", "bf16-mixed", "16-mixed"]
 
 # of what is sorted by length together: enough for even batches, little memory
 _ROWS, _WORDS = 1024, 16_384
-# sub-words in a batch: on a processor what its cache holds of a layer, on others enough to keep them busy
-_TOKENS = {"cpu": 1024}
-_TOKENS_ELSEWHERE = 16_384
 
 
 class TaggedWord(NamedTuple):
@@ -58,7 +56,7 @@ class Tagger:
             most probable one.
         device: Where to run: `auto`, `cpu`, `cuda`, `cuda:1`, ...
         precision: Of the arithmetic; weights stay in float32.
-        max_tokens: Sub-words in a batch, with padding; by default 1,024 on a processor and 16,384 elsewhere.
+        max_tokens: Sub-words in a batch, with padding; by default 1,024 on a processor and 8,192 elsewhere.
 
     Raises:
         InputError: The device cannot be used, or a batch holds nothing.
@@ -86,7 +84,7 @@ class Tagger:
             self._model = model.to(self.device)
         except (RuntimeError, AssertionError) as error:  # of torch, about its build, this machine, or the name
             raise InputError(f"device={device} cannot be used: {str(error).splitlines()[0]}") from error
-        self.max_tokens = max_tokens or _TOKENS.get(self.device.type, _TOKENS_ELSEWHERE)
+        self.max_tokens = max_tokens or inference_tokens(self.device)
 
     @classmethod
     def load(
@@ -108,7 +106,7 @@ class Tagger:
             decode: As above; a model that was trained with a decoding of its own is to be given it.
             device: Where to run: `auto`, `cpu`, `cuda`, `cuda:1`, ...
             precision: Of the arithmetic: `32-true`, `bf16-mixed` or `16-mixed`.
-            max_tokens: Sub-words in a batch, with padding; by default 1,024 on a processor and 16,384 elsewhere.
+            max_tokens: Sub-words in a batch, with padding; by default 1,024 on a processor and 8,192 elsewhere.
             revision: Branch, tag or commit of a model on the Hub.
             trust_remote_code: Run the code that comes with the model, where it needs it.
 
