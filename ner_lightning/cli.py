@@ -209,6 +209,7 @@ class TokenClassificationCLI(LightningCLI):
             group.title = titles.get(name, group.title)
         parser.link_arguments("model.model_name_or_path", "data.model_name_or_path")
         parser.link_arguments("model.model_revision", "data.model_revision")
+        parser.link_arguments("model.keep_case", "data.keep_case")
         parser.link_arguments("model.trust_remote_code", "data.trust_remote_code")
         parser.link_arguments("data.labels", "model.labels", apply_on="instantiate")
         parser.add_argument(

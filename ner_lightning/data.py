@@ -19,7 +19,7 @@ from tqdm import tqdm  # type: ignore[import-untyped]
 
 from ner_lightning.cache import cached_file, content_key
 from ner_lightning.corpus import Corpus, load_corpus, paths_of
-from ner_lightning.encoding import Collator, Encoder
+from ner_lightning.encoding import Collator, Context, Encoder
 from ner_lightning.errors import InputError
 from ner_lightning.hardware import inference_tokens
 from ner_lightning.pretrained import load_config, load_tokenizer, window_length
@@ -79,8 +79,12 @@ class TokenClassificationDataModule(LightningDataModule):
         model_name_or_path: Hub id or folder of the model, whose tokenizer is used.
         model_revision: Branch, tag or commit of the model.
         trust_remote_code: Run the code that comes with the model, where it needs it.
+        keep_case: Let the tokenizer of an uncased encoder keep upper case, as `--model.keep_case` does.
         max_seq_length: Sub-words in a window, special tokens included; by default as many as the model takes.
             Longer sentences are cut into overlapping windows and every word is still scored once.
+        context: What a window holds: one `sentence`, or as many sentences of a `document` as there is room for, with
+            the tokenizer's separator between them, so that each is read with its neighbours. `file` takes neighbours
+            in the order of the file, whatever its documents are, or where it has none. `predict` does the same.
         label_all_tokens: Train on every sub-word of a word (continuation sub-words as `I-`, with
             `--model.subword_weight`), not only on the first. Scores read the first one in both cases;
             `transformers.pipeline` reads all of them, and with `simple` finds pieces of entities where the others were
@@ -124,7 +128,9 @@ class TokenClassificationDataModule(LightningDataModule):
         model_name_or_path: str = "bert-base-cased",
         model_revision: str | None = None,
         trust_remote_code: bool = False,
+        keep_case: bool = False,
         max_seq_length: int | None = None,
+        context: Context = "sentence",
         label_all_tokens: bool = False,
         batch_size: int | None = None,
         max_tokens: int | None = None,
@@ -167,7 +173,9 @@ class TokenClassificationDataModule(LightningDataModule):
         self.model_name_or_path = str(model_name_or_path)
         self.model_revision = model_revision
         self.trust_remote_code = trust_remote_code
+        self.keep_case = keep_case
         self.max_seq_length = max_seq_length
+        self.context = context
         self.label_all_tokens = label_all_tokens
         self.batch_size = 8 if batch_size is None and max_tokens is None else batch_size
         self.max_tokens = max_tokens
@@ -244,13 +252,14 @@ class TokenClassificationDataModule(LightningDataModule):
     def encoder(self) -> Encoder:
         """What turns words into windows; loads the tokenizer at the first call."""
         name, revision, trust = self.model_name_or_path, self.model_revision, self.trust_remote_code
-        tokenizer = load_tokenizer(name, revision=revision, trust_remote_code=trust)
+        tokenizer = load_tokenizer(name, revision=revision, trust_remote_code=trust, keep_case=self.keep_case)
         config = load_config(name, revision=revision, trust_remote_code=trust)
         return Encoder(
             tokenizer,
             labels=self.labels,
             max_seq_length=window_length(tokenizer, config, asked=self.max_seq_length),
             label_all_tokens=self.label_all_tokens,
+            context=self.context,
         )
 
     def prepare_data(self) -> None:
@@ -398,6 +407,16 @@ class TokenClassificationDataModule(LightningDataModule):
         ]
         return ", ".join([*files, *(f"{split} rows in memory" for split in self._rows)]) or self.dataset_name
 
+    def _refuse_without_documents(self) -> None:
+        import pyarrow.compute as pc
+
+        column = self.corpus.splits["train"].data.column("document_id")
+        if pc.count_distinct(column).as_py() in (1, len(column)):
+            raise InputError(
+                "--data.context=document: the training data has no documents (-DOCSTART- lines, a document_id); "
+                "--data.context=file takes neighbouring sentences in the order of the file"
+            )
+
     def _seed(self) -> int:
         # --seed_everything leaves its number there, for Lightning's own samplers too
         return int(os.environ.get("PL_GLOBAL_SEED", "0")) if self.seed is None else self.seed
@@ -410,17 +429,27 @@ class TokenClassificationDataModule(LightningDataModule):
 
         rows, encoder = self.corpus.splits[split], self.encoder
 
+        if self.context == "document" and split == "train":
+            self._refuse_without_documents()
+
         def parts() -> Iterator[Windows]:
             word = sentence = 0
+            waiting: list[tuple[list[str], list[int], int]] = []  # of a passage whose end is not known yet
             # in a file a bar is a heap of control characters
             with tqdm(total=len(rows), desc=f"tokenising {split}", disable=not sys.stderr.isatty()) as bar:
                 for batch in rows.with_format("arrow").iter(1000):
-                    words, tags = (batch[name].to_pylist() for name in ("tokens", "tags"))
-                    documents = batch["document_id"].to_numpy()
-                    yield encoder.encode(words, tags, documents=documents, first_word=word, first_sentence=sentence)
+                    columns = (batch[name].to_pylist() for name in ("tokens", "tags", "document_id"))
+                    waiting += zip(*columns, strict=True)
+                    bar.update(len(batch))
+                    last = sentence + len(waiting) == len(rows)
+                    documents = np.array([document for _, _, document in waiting])
+                    count = len(waiting) if last else encoder.whole_passages(documents)
+                    words, tags, _ = zip(*waiting[:count], strict=True) if count else ((), (), ())
+                    numbers = documents[:count]
+                    yield encoder.encode(words, tags, documents=numbers, first_word=word, first_sentence=sentence)
                     word += sum(map(len, words))
-                    sentence += len(words)
-                    bar.update(len(words))
+                    sentence += count
+                    del waiting[:count]
 
         key = content_key(rows._fingerprint, encoder.fingerprint())  # for which `datasets` has no public name
         windows = read_windows(cached_file(key, lambda path: write_windows(path, parts())))

@@ -49,6 +49,9 @@ class TokenClassificationModule(LightningModule):
         model_revision: Branch, tag or commit of the model.
         trust_remote_code: Run the code that comes with the model, where it needs it. Only the command line can say
             so, and each time anew: no config file and no checkpoint.
+        keep_case: Let an uncased encoder see upper case: spellings with it get embeddings of their own, which begin as
+            those in lower case do. For tokenizers of BERT's kind that lower-case. The table becomes nearly three times
+            as large; a step does not take longer.
         pretrained: Load the weights; otherwise draw them at random for the same configuration.
         learning_rate: Peak of the learning rate.
         head_learning_rate: Peak of the learning rate of the classifier on top; by default `learning_rate`.
@@ -81,6 +84,7 @@ class TokenClassificationModule(LightningModule):
         labels: list[str],
         model_revision: str | None = None,
         trust_remote_code: bool = False,
+        keep_case: bool = False,
         pretrained: bool = True,
         learning_rate: float = 2e-5,
         head_learning_rate: float | None = None,
@@ -125,6 +129,7 @@ class TokenClassificationModule(LightningModule):
             pretrained=pretrained,
             revision=model_revision,
             trust_remote_code=trust_remote_code,
+            keep_case=keep_case,
         )
         if gradient_checkpointing:
             _recompute_activations(self.model, onednn=onednn)
@@ -327,9 +332,9 @@ class TokenClassificationModule(LightningModule):
     def _score(self, batch: Batch, score: EntityScore, stage: str) -> None:
         word_index, predictions, logits = self._words(batch)
         scored = batch["word_index"] >= 0  # (windows, length)
-        sentences, documents = (batch[f"{name}_index"][:, None].expand_as(scored) for name in ("sentence", "document"))
+        documents = batch["document_index"][:, None].expand_as(scored)
         targets = batch["labels"][scored]
-        units = {"sentence_index": sentences[scored], "document_index": documents[scored]}
+        units = {"sentence_index": batch["sentence_index"][scored], "document_index": documents[scored]}
         score.update(word_index, predictions, targets, **units, num_words=batch["num_words"])
         # of words alone, weighted by their number: the loss of a split depends neither on its batches nor on how its
         # sub-words are trained; on several processes a batch that two of them have counts twice, here and in no score

@@ -33,6 +33,7 @@ _LINKED = {
     "model.labels",
     "data.model_name_or_path",
     "data.model_revision",
+    "data.keep_case",
     "model.trust_remote_code",
     "data.trust_remote_code",
 }

@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from huggingface_hub import EvalResult
     from transformers import PreTrainedTokenizerFast
 
+    from ner_lightning.encoding import Context
+
 _PACKAGES = ("ner-lightning", "lightning", "torch", "transformers", "datasets")  # whose versions the card tells
 _METRICS = ("precision", "recall", "f1", "accuracy")
 # invented: whether sentences of the corpus may be published is not known here
@@ -52,6 +54,8 @@ class CardFacts(About):
     epoch: int  # of the last step, from 1; 0 before training
     label_all_tokens: bool
     max_seq_length: int | None
+    context: Context
+    separator: str | None  # between sentences of a window
     score_mode: Literal["default", "strict"]
     # continuation sub-words (`##`): a pipeline finds the words of any text; else the example has spaces between words
     marks_subwords: bool
@@ -83,6 +87,8 @@ def card_facts(
         epoch=_epoch(checkpoint),
         label_all_tokens=data.get("label_all_tokens", False),
         max_seq_length=data.get("max_seq_length"),
+        context=data.get("context", "sentence"),
+        separator=tokenizer.sep_token,
         score_mode=options["score_mode"],
         marks_subwords=marks_subwords(tokenizer),
         needs_spaces=needs_spaces(tokenizer),

@@ -9,11 +9,13 @@ import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 
 from ner_lightning.interruption import Interrupted
+from ner_lightning.windows import ranges
 
 if TYPE_CHECKING:
     from ner_lightning.data import TokenClassificationDataModule
@@ -75,8 +77,11 @@ class RunSummary(Callback):
         """Note loss, words and sentences of a batch, without waiting for the device."""
         if trainer.progress_bar_callback is None:
             self._losses.append(outputs["loss"] * trainer.accumulate_grad_batches)  # by which Lightning divides it
-        self._words.append((batch["word_index"] >= 0).sum())
-        self._sentences.append(batch["sentence_index"])
+        scored = batch["word_index"] >= 0
+        self._words.append(scored.sum())
+        sentence = batch["sentence_index"]  # those of a window are neighbours: the first and the last say all
+        first, last = sentence.where(scored, sentence.max()).amin(dim=1), sentence.where(scored, -1).amax(dim=1)
+        self._sentences.append(torch.stack([first, last + 1 - first]))
 
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Stop the clock of training."""
@@ -97,7 +102,7 @@ class RunSummary(Callback):
         if self._sentences:
             self._word_count += int(torch.stack(self._words).sum())
             self._words = []
-            self._sentence_count += torch.unique(torch.cat(self._sentences)).numel()
+            self._sentence_count += len(np.unique(ranges(*torch.cat(self._sentences, dim=1).cpu().numpy())))
             self._sentences = []
         if self._losses:  # no validation has told of these steps
             self._tell(trainer, {})
