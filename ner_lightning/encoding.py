@@ -146,6 +146,7 @@ class Encoder:
             first_word=first_word + first,
             sentence_index=first_sentence + number,
             document_index=first_sentence + number if documents is None else documents[number],
+            words_before=first - words[number],
         )
         windows.input_ids[offsets[:-1, None] + np.arange(before)] = self._prefix
         windows.input_ids[to] = ids[of]
@@ -314,7 +315,8 @@ class Collator:
 
         Returns:
             `input_ids`, `attention_mask`, `labels`, `word_index` (position in the split, -1 where no word is scored):
-            (windows, length); `sentence_index`, `document_index`: (windows,); `num_words`.
+            (windows, length); `sentence_index`, `document_index`, `words_before` (words of the sentence before the
+            first one scored in a window): (windows,); `num_words`.
         """
         longest = int(windows.lengths.max())
         length = max(longest, min(-(-longest // self.multiple) * self.multiple, self.max_seq_length))
@@ -334,6 +336,7 @@ class Collator:
             "word_index": torch.from_numpy(word_index),
             "sentence_index": torch.from_numpy(windows.sentence_index),
             "document_index": torch.from_numpy(windows.document_index),
+            "words_before": torch.from_numpy(windows.words_before),
             "num_words": self.num_words,
         }
 

@@ -169,7 +169,8 @@ def columns_of(windows):
         columns["input_ids"].append(windows.input_ids[start:end].tolist())
         columns["labels"].append(windows.labels[start:end].tolist())
         columns["word_index"].append([next(word) if scored else -1 for scored in windows.scored[start:end]])
-    return columns | {"sentence_index": windows.sentence_index.tolist(), "length": windows.lengths.tolist()}
+    of_windows = {name: getattr(windows, name).tolist() for name in ("sentence_index", "words_before")}
+    return columns | of_windows | {"length": windows.lengths.tolist()}
 
 
 @pytest.fixture

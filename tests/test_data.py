@@ -78,7 +78,7 @@ def made_one_by_one(data, split, numbers):
     for number, row in enumerate(data.corpus.splits[split]):
         columns = columns_of(data.encoder.encode([row["tokens"]], [row["tags"]]))
         for ids, labels, words in zip(*(columns[name] for name in ("input_ids", "labels", "word_index")), strict=True):
-            place = number, row["document_id"]
+            place = number, row["document_id"], min(i for i in words if i >= 0)
             windows.append((ids, labels, [word + i if i >= 0 else -1 for i in words], *place))
         word += len(row["tokens"])
     chosen = [windows[i] for i in numbers]
@@ -87,7 +87,7 @@ def made_one_by_one(data, split, numbers):
     def padded(rows, fill):
         return torch.tensor([[*row, *[fill] * (width - len(row))] for row in rows])
 
-    input_ids, labels, word_index, sentences, documents = zip(*chosen, strict=True)
+    input_ids, labels, word_index, sentences, documents, before = zip(*chosen, strict=True)
     return {
         "input_ids": padded(input_ids, data.encoder.tokenizer.pad_token_id),
         "attention_mask": padded([[1] * len(ids) for ids in input_ids], 0),
@@ -95,6 +95,7 @@ def made_one_by_one(data, split, numbers):
         "word_index": padded(word_index, -1),
         "sentence_index": torch.tensor(sentences),
         "document_index": torch.tensor(documents),
+        "words_before": torch.tensor(before),
         "num_words": word,
     }
 

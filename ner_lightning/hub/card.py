@@ -53,6 +53,7 @@ class CardFacts(About):
     label_all_tokens: bool
     max_seq_length: int | None
     score_mode: Literal["default", "strict"]
+    decoding: Literal["argmax", "constrained"]
     # continuation sub-words (`##`): a pipeline finds the words of any text; else the example has spaces between words
     marks_subwords: bool
     needs_spaces: bool  # the space before a word may be a sub-word of its own, which is not scored
@@ -84,6 +85,7 @@ def card_facts(
         label_all_tokens=data.get("label_all_tokens", False),
         max_seq_length=data.get("max_seq_length"),
         score_mode=options["score_mode"],
+        decoding=options.get("decoding", "argmax"),
         marks_subwords=marks_subwords(tokenizer),
         needs_spaces=needs_spaces(tokenizer),
         command=config.partition("\n")[0].removeprefix("# ") if config.startswith("# ") else None,

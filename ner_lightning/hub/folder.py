@@ -150,6 +150,7 @@ def write_model(
     shapes = {name: tuple(tensor.shape) for name, tensor in weights.items()}
     if limit := checkpoint.get("datamodule_hyper_parameters", {}).get("max_seq_length"):
         model.config.max_seq_length = limit  # Tagger cuts windows as in training
+    model.config.decoding = checkpoint["hyper_parameters"].get("decoding", "argmax")  # which Tagger uses, too
     with _no_progress_bar(), naming(folder / "model.safetensors"):
         model.save_pretrained(folder, state_dict=weights)
     if not (folder / "config.json").is_file():

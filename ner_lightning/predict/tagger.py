@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 import numpy as np
 import torch
 
-from ner_lightning.decoding import decode, probabilities
+from ner_lightning.decoding import Decoding, Grammar, argmax, probabilities
 from ner_lightning.encoding import Collator, Encoder
 from ner_lightning.errors import InputError
 from ner_lightning.hardware import inference_tokens
@@ -52,8 +52,9 @@ class Tagger:
     Args:
         model: The classifier; its configuration names the labels.
         encoder: What turns words into windows.
-        decode: Chooses a label at each position, from a batch and its logits (windows, length, labels); by default the
-            most probable one.
+        decoding: `argmax` or `constrained`, as for the module.
+        decode: Chooses a label at each position, from a batch and its logits (windows, length, labels), in place of
+            `decoding`.
         device: Where to run: `auto`, `cpu`, `cuda`, `cuda:1`, ...
         precision: Of the arithmetic; weights stay in float32.
         max_tokens: Sub-words in a batch, with padding; by default 1,024 on a processor and 8,192 elsewhere.
@@ -67,6 +68,7 @@ class Tagger:
         model: PreTrainedModel,
         encoder: Encoder,
         *,
+        decoding: Decoding = "argmax",
         decode: Callable[[dict[str, Any], Tensor], Tensor] | None = None,
         device: str = "auto",
         precision: Precision = "32-true",
@@ -77,7 +79,9 @@ class Tagger:
         self.labels = encoder.labels
         self.encoder = encoder
         self.entities = EntityReader(self.labels)
-        self._decode = decode
+        grammar = Grammar(self.labels) if decoding == "constrained" and decode is None else None
+        self._mend = grammar.mend if grammar else None
+        self._decode = decode or (grammar.decode if grammar else argmax)
         self._dtype = {"32-true": None, "bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}[precision]
         try:
             self.device = torch.device(("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device)
@@ -103,7 +107,7 @@ class Tagger:
         Args:
             model: Folder of runs (its newest), folder of a run (its best checkpoint), a checkpoint, an exported folder,
                 or a Hub id.
-            decode: As above; a model that was trained with a decoding of its own is to be given it.
+            decode: As above; a model that was trained with a decoding of a subclass is to be given it.
             device: Where to run: `auto`, `cpu`, `cuda`, `cuda:1`, ...
             precision: Of the arithmetic: `32-true`, `bf16-mixed` or `16-mixed`.
             max_tokens: Sub-words in a batch, with padding; by default 1,024 on a processor and 8,192 elsewhere.
@@ -115,15 +119,23 @@ class Tagger:
         """
         from ner_lightning.predict.loading import load_trained
 
-        classifier, encoder, own = load_trained(str(model), revision=revision, trust_remote_code=trust_remote_code)
-        if own is not None and decode is None:
+        trained = load_trained(str(model), revision=revision, trust_remote_code=trust_remote_code)
+        if trained.own_decode is not None and decode is None:
             log.warning(
                 "%s was scored with %s, which is not known here: these are the most probable labels; give it to "
                 "Tagger.load as decode",
                 model,
-                own,
+                trained.own_decode,
             )
-        return cls(classifier, encoder, decode=decode, device=device, precision=precision, max_tokens=max_tokens)
+        return cls(
+            trained.classifier,
+            trained.encoder,
+            decoding=trained.decoding,
+            decode=decode,
+            device=device,
+            precision=precision,
+            max_tokens=max_tokens,
+        )
 
     def __call__(self, inputs: Any) -> list[Any]:
         """Find the entities of a text, of several texts, or of sentences whose words are given.
@@ -216,6 +228,9 @@ class Tagger:
             label_ids[place], scores[place] = self._run(batch)
         self._model.train(training)
         assert bool((label_ids >= 0).all()), "each word comes once"
+        if self._mend is not None:
+            sizes = torch.tensor([len(words) for words in sentences])
+            label_ids = self._mend(label_ids, torch.arange(len(sizes)).repeat_interleave(sizes))
         return [self.labels[i] for i in label_ids.tolist()], scores.tolist()
 
     def _run(self, batch: dict[str, Any]) -> tuple[Tensor, Tensor]:
@@ -225,7 +240,7 @@ class Tagger:
         with onednn_products() if self._dtype is None else torch.autocast(self.device.type, dtype=self._dtype):
             logits = self._model(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"]).logits
             words = logits[scored]
-            label_ids = decode(words) if self._decode is None else self._decode(batch, logits)[scored]
+            label_ids = self._decode(batch, logits)[scored]
             return label_ids.cpu(), probabilities(words, label_ids).cpu()
 
 
