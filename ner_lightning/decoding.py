@@ -18,6 +18,15 @@ from ner_lightning.tags import is_entity_scheme, opening
 Decoding = Literal["argmax", "constrained"]
 
 
+def default_decoding(labels: Sequence[str]) -> Decoding:
+    """Choose `constrained` for labels that mark entities, `argmax` for others.
+
+    Args:
+        labels: Label names in the order of their ids.
+    """
+    return "constrained" if _marks_entities(labels) else "argmax"
+
+
 def argmax(batch: dict[str, Any], logits: Tensor) -> Tensor:
     """Choose the most probable label at each position.
 
@@ -55,7 +64,7 @@ class Grammar:
     """
 
     def __init__(self, labels: Sequence[str]) -> None:
-        if not is_entity_scheme(labels) or not {opening(label) for label in labels} <= set(labels):
+        if not _marks_entities(labels):
             raise InputError(
                 "--model.decoding=constrained: it takes labels that mark entities, a B- for each I-, and these do not "
                 f"({', '.join(labels[:4])}, ...): leave it out"
@@ -115,6 +124,10 @@ class Grammar:
         """Where an `I-` starts a sentence or stands behind a label that it may not follow, (words,)."""
         opened = self._opening.to(label_ids.device)[label_ids]
         return (opened != label_ids) & (starts | (opened != opened.roll(1)))
+
+
+def _marks_entities(labels: Sequence[str]) -> bool:
+    return is_entity_scheme(labels) and {opening(label) for label in labels} <= set(labels)
 
 
 def _sentences(batch: dict[str, Any]) -> Tensor:

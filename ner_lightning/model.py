@@ -23,7 +23,7 @@ from torch.nn import functional
 from torch.utils.data import DataLoader
 
 from ner_lightning.attention import make_unpadded, run_unpadded
-from ner_lightning.decoding import Decoding, Grammar, argmax, probabilities
+from ner_lightning.decoding import Decoding, Grammar, argmax, default_decoding, probabilities
 from ner_lightning.embedding import CompactEmbedding, compact
 from ner_lightning.encoding import Collator
 from ner_lightning.errors import InputError
@@ -70,7 +70,8 @@ class TokenClassificationModule(LightningModule):
             `transformers.pipeline`, which reads all of them.
         terminate_on_nan: Stop at the first step whose loss is not finite; otherwise go on, as long as the weights are.
         decoding: Of the words of a sentence: `argmax`, the most probable label of each, or `constrained`, the most
-            probable labels that are well-formed in IOB2 (Viterbi with fixed transitions, no weights).
+            probable labels that are well-formed in IOB2 (Viterbi with fixed transitions, no weights), which is the
+            default for labels that mark entities.
         score_mode: `default` reads ill-formed tag sequences as conlleval does; `strict` counts well-formed IOB2 only.
 
     Raises:
@@ -97,7 +98,7 @@ class TokenClassificationModule(LightningModule):
         onednn: bool = True,
         subword_weight: float = 0.1,
         terminate_on_nan: bool = True,
-        decoding: Decoding = "argmax",
+        decoding: Decoding | None = None,
         score_mode: Literal["default", "strict"] = "default",
     ) -> None:
         super().__init__()
@@ -112,6 +113,9 @@ class TokenClassificationModule(LightningModule):
         ):
             if value is not None and not 0 <= value < math.inf:
                 raise InputError(f"--model.{option}={value}: give a number from 0")
+        if decoding == "constrained" and (own_decode := self.own_decode) is not None:
+            log.warning("--model.decoding=constrained: what %s gives is used as it is", own_decode.__qualname__)
+        decoding = decoding or default_decoding(labels)
         self.save_hyperparameters(ignore=["trust_remote_code"])  # whoever loads the checkpoint decides for himself
         self.trust_remote_code = trust_remote_code
         self.labels = list(labels)
@@ -135,8 +139,6 @@ class TokenClassificationModule(LightningModule):
         self._unpadded = unpadded and make_unpadded(self.model)
         _freeze(self.model.base_model, embeddings=freeze_embeddings or freeze_layers > 0, layers=freeze_layers)
         self.grammar = Grammar(labels) if decoding == "constrained" else None
-        if self.grammar and self.own_decode:
-            log.warning("--model.decoding=constrained: what %s gives is used as it is", self.own_decode.__qualname__)
         mend = self.grammar.mend if self.grammar and not self.own_decode else None
         self.val_score = EntityScore(labels, mode=score_mode, mend=mend)
         self.test_score = EntityScore(labels, mode=score_mode, mend=mend, interval=True)
@@ -221,7 +223,8 @@ class TokenClassificationModule(LightningModule):
             batch_idx: Not used.
 
         Returns:
-            Positions of the words in their split, their label ids, and how probable these are (float32), all (words,).
+            Positions of the words in their split, their label ids (with `constrained` to be mended by `self.grammar`
+            where a sentence spans windows), and how probable these are (float32), all (words,).
         """
         word_index, label_ids, logits = self._words(batch)
         return word_index, label_ids, probabilities(logits, label_ids)

@@ -8,10 +8,11 @@ from conftest import tiny_tokenizer
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ner_lightning.decoding import Grammar, argmax
+from ner_lightning.decoding import Grammar, argmax, default_decoding
 from ner_lightning.encoding import Collator, Encoder
 from ner_lightning.errors import InputError
 from ner_lightning.metrics import EntityScore
+from ner_lightning.model import TokenClassificationModule
 
 LABELS = ["I-PER", "O", "B-LOC", "I-LOC", "B-PER"]  # in no order that a list of labels usually has
 quick = settings(deadline=None, max_examples=100)
@@ -154,3 +155,12 @@ def test_labels_without_entities_are_refused(labels):
     )
     with pytest.raises(InputError, match=message):
         Grammar(labels)
+
+
+def test_labels_that_mark_entities_are_constrained_unless_it_is_said_otherwise(tiny_model):
+    assert default_decoding(LABELS) == "constrained"
+    assert {default_decoding(labels) for labels in (["DET", "NOUN"], ["O"], ["O", "I-PER"])} == {"argmax"}
+    for asked, known in ((None, "constrained"), ("argmax", "argmax")):
+        model = TokenClassificationModule(str(tiny_model), labels=LABELS, decoding=asked)
+        assert model.hparams["decoding"] == known
+        assert (model.grammar is not None) == (known == "constrained")

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import quote
 
+from ner_lightning.decoding import Decoding, default_decoding
 from ner_lightning.hub.outbox import About
 from ner_lightning.pretrained import marks_subwords, needs_spaces
 from ner_lightning.quickstart import packaged
@@ -53,7 +54,7 @@ class CardFacts(About):
     label_all_tokens: bool
     max_seq_length: int | None
     score_mode: Literal["default", "strict"]
-    decoding: Literal["argmax", "constrained"]
+    decoding: Decoding
     # continuation sub-words (`##`): a pipeline finds the words of any text; else the example has spaces between words
     marks_subwords: bool
     needs_spaces: bool  # the space before a word may be a sub-word of its own, which is not scored
@@ -85,7 +86,7 @@ def card_facts(
         label_all_tokens=data.get("label_all_tokens", False),
         max_seq_length=data.get("max_seq_length"),
         score_mode=options["score_mode"],
-        decoding=options.get("decoding", "argmax"),
+        decoding=options.get("decoding") or default_decoding(options["labels"]),
         marks_subwords=marks_subwords(tokenizer),
         needs_spaces=needs_spaces(tokenizer),
         command=config.partition("\n")[0].removeprefix("# ") if config.startswith("# ") else None,

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ner_lightning.checkpoints import classifier_weights, find_checkpoint, read_checkpoint, run_folder
+from ner_lightning.decoding import default_decoding
 from ner_lightning.errors import InputError
 from ner_lightning.files import is_left_over, naming, process_mark
 from ner_lightning.hub.card import card_facts, model_card
@@ -150,7 +151,8 @@ def write_model(
     shapes = {name: tuple(tensor.shape) for name, tensor in weights.items()}
     if limit := checkpoint.get("datamodule_hyper_parameters", {}).get("max_seq_length"):
         model.config.max_seq_length = limit  # Tagger cuts windows as in training
-    model.config.decoding = checkpoint["hyper_parameters"].get("decoding", "argmax")  # which Tagger uses, too
+    options = checkpoint["hyper_parameters"]
+    model.config.decoding = options.get("decoding") or default_decoding(options["labels"])  # which Tagger uses, too
     with _no_progress_bar(), naming(folder / "model.safetensors"):
         model.save_pretrained(folder, state_dict=weights)
     if not (folder / "config.json").is_file():

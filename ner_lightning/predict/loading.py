@@ -22,7 +22,7 @@ class Trained(NamedTuple):
 
     classifier: PreTrainedModel
     encoder: Encoder
-    decoding: Decoding
+    decoding: Decoding | None
     own_decode: str | None
 
 
@@ -57,7 +57,7 @@ def load_trained(model: str, *, revision: str | None = None, trust_remote_code: 
         classifier = load_token_classifier(model, labels=labels, revision=revision, trust_remote_code=trust_remote_code)
         tokenizer = load_tokenizer(model, revision=revision, trust_remote_code=trust_remote_code)
         encoder = _encoder(tokenizer, config, labels, getattr(config, "max_seq_length", None))
-        return Trained(classifier, encoder, getattr(config, "decoding", "argmax"), None)
+        return Trained(classifier, encoder, getattr(config, "decoding", None), None)
 
 
 def _from_checkpoint(path: Path, trust_remote_code: bool) -> Trained:
@@ -71,7 +71,7 @@ def _from_checkpoint(path: Path, trust_remote_code: bool) -> Trained:
         classifier.load_state_dict(classifier_weights(checkpoint))
         tokenizer = load_tokenizer(name, revision=revision, trust_remote_code=trust_remote_code)
         encoder = _encoder(tokenizer, classifier.config, labels, data.get("max_seq_length"))
-        return Trained(classifier, encoder, options.get("decoding", "argmax"), checkpoint.get("decode"))
+        return Trained(classifier, encoder, options.get("decoding"), checkpoint.get("decode"))
 
 
 @contextmanager

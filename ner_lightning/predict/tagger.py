@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 import numpy as np
 import torch
 
-from ner_lightning.decoding import Decoding, Grammar, argmax, probabilities
+from ner_lightning.decoding import Decoding, Grammar, argmax, default_decoding, probabilities
 from ner_lightning.encoding import Collator, Encoder
 from ner_lightning.errors import InputError
 from ner_lightning.hardware import inference_tokens
@@ -68,7 +68,7 @@ class Tagger:
         model: PreTrainedModel,
         encoder: Encoder,
         *,
-        decoding: Decoding = "argmax",
+        decoding: Decoding | None = None,
         decode: Callable[[dict[str, Any], Tensor], Tensor] | None = None,
         device: str = "auto",
         precision: Precision = "32-true",
@@ -79,7 +79,8 @@ class Tagger:
         self.labels = encoder.labels
         self.encoder = encoder
         self.entities = EntityReader(self.labels)
-        grammar = Grammar(self.labels) if decoding == "constrained" and decode is None else None
+        constrained = decode is None and (decoding or default_decoding(self.labels)) == "constrained"
+        grammar = Grammar(self.labels) if constrained else None
         self._mend = grammar.mend if grammar else None
         self._decode = decode or (grammar.decode if grammar else argmax)
         self._dtype = {"32-true": None, "bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}[precision]
