@@ -175,6 +175,7 @@ class Encoder:
             offsets=offsets,
             first_word=first_word + first,
             document_index=numbers[sentence[first]],
+            words_before=first - offsets_of(lengths)[sentence[first]],
         )
         windows.input_ids[offsets[:-1, None] + np.arange(before)] = self._prefix
         windows.input_ids[to] = ids[of]
@@ -365,8 +366,8 @@ class Collator:
 
         Returns:
             `input_ids`, `attention_mask`, `labels`, `word_index` (position in the split, -1 where no word is scored),
-            `sentence_index` (position in the split, -1 where there is none): (windows, length); `document_index`:
-            (windows,); `num_words`.
+            `sentence_index` (position in the split, -1 where there is none): (windows, length); `document_index`,
+            `words_before` (words of its sentence before the first one scored in a window): (windows,); `num_words`.
         """
         longest = int(windows.lengths.max())
         length = max(longest, min(-(-longest // self.multiple) * self.multiple, self.max_seq_length))
@@ -386,6 +387,7 @@ class Collator:
             "word_index": torch.from_numpy(word_index),
             "sentence_index": torch.from_numpy(pad(windows.sentence_index, -1)),
             "document_index": torch.from_numpy(windows.document_index),
+            "words_before": torch.from_numpy(windows.words_before),
             "num_words": self.num_words,
         }
 

@@ -4,7 +4,7 @@ Holds `EntityScore`, a torchmetrics Metric that puts each word's prediction in i
 score whole sentences. It takes words by their number in the split and needs no batches, sub-words or tokenizers.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from itertools import pairwise
 from typing import Literal
@@ -36,6 +36,7 @@ class EntityScore(Metric):
         mode: `default` reads ill-formed tags as conlleval does (an `I-PER` after `O` begins an entity);
             `strict` counts only entities that are well-formed in IOB2.
         allow_missing: Score the words that were given even if some are missing, for runs over a part of a split.
+        mend: What makes the labels of windows those of sentences, `decoding.Grammar.mend`; by default they stay.
         interval: Of entities, add the 95 % interval of F1 by bootstrap, see `intervals.f1_interval`.
 
     Examples:
@@ -61,6 +62,7 @@ class EntityScore(Metric):
         *,
         mode: Literal["default", "strict"] = "default",
         allow_missing: bool = False,
+        mend: Callable[[Tensor, Tensor], Tensor] | None = None,
         interval: bool = False,
     ) -> None:
         super().__init__()
@@ -69,6 +71,7 @@ class EntityScore(Metric):
         self.labels = list(labels)
         self.mode = mode
         self.allow_missing = allow_missing
+        self._mend = mend
         self._entities = is_entity_scheme(labels)
         self.interval = interval and self._entities
         # one flat vector per update, five numbers a word, of 32 bits: one collective for all of them, and of one
@@ -128,6 +131,8 @@ class EntityScore(Metric):
                 f"words scored {len(word_index):,} of {num_words:,}: the others never reached the score, the "
                 f"first is word {first:,} of its split (from 0); for a run over a part use allow_missing"
             )
+        if self._mend is not None:
+            predictions = self._mend(predictions.long(), sentence_index)
         if self._entities:
             borders = (sentence_index.diff() != 0).nonzero().flatten() + 1
             gold, predicted = (self._sentences(ids, borders.tolist()) for ids in (targets, predictions))

@@ -5,6 +5,7 @@ It takes batches as `encoding.Collator` makes them and gives (word, label) pairs
 
 import logging
 import math
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -22,7 +23,7 @@ from torch.nn import functional
 from torch.utils.data import DataLoader
 
 from ner_lightning.attention import make_unpadded, run_unpadded
-from ner_lightning.decoding import decode, probabilities
+from ner_lightning.decoding import Decoding, Grammar, argmax, default_decoding, probabilities
 from ner_lightning.embedding import CompactEmbedding, compact
 from ner_lightning.encoding import Collator
 from ner_lightning.errors import InputError
@@ -71,6 +72,9 @@ class TokenClassificationModule(LightningModule):
             `--data.label_all_tokens`; the first, which is scored, has 1. A little is enough for
             `transformers.pipeline`, which reads all of them.
         terminate_on_nan: Stop at the first step whose loss is not finite; otherwise go on, as long as the weights are.
+        decoding: Of the words of a sentence: `argmax`, the most probable label of each, or `constrained`, the most
+            probable labels that are well-formed in IOB2 (Viterbi with fixed transitions, no weights), which is the
+            default for labels that mark entities.
         score_mode: `default` reads ill-formed tag sequences as conlleval does; `strict` counts well-formed IOB2 only.
 
     Raises:
@@ -98,6 +102,7 @@ class TokenClassificationModule(LightningModule):
         onednn: bool = True,
         subword_weight: float = 0.1,
         terminate_on_nan: bool = True,
+        decoding: Decoding | None = None,
         score_mode: Literal["default", "strict"] = "default",
     ) -> None:
         super().__init__()
@@ -112,6 +117,9 @@ class TokenClassificationModule(LightningModule):
         ):
             if value is not None and not 0 <= value < math.inf:
                 raise InputError(f"--model.{option}={value}: give a number from 0")
+        if decoding == "constrained" and (own_decode := self.own_decode) is not None:
+            log.warning("--model.decoding=constrained: what %s gives is used as it is", own_decode.__qualname__)
+        decoding = decoding or default_decoding(labels)
         self.save_hyperparameters(ignore=["trust_remote_code"])  # whoever loads the checkpoint decides for himself
         self.trust_remote_code = trust_remote_code
         self.labels = list(labels)
@@ -135,8 +143,10 @@ class TokenClassificationModule(LightningModule):
             _recompute_activations(self.model, onednn=onednn)
         self._unpadded = unpadded and make_unpadded(self.model)
         _freeze(self.model.base_model, embeddings=freeze_embeddings or freeze_layers > 0, layers=freeze_layers)
-        self.val_score = EntityScore(labels, mode=score_mode)
-        self.test_score = EntityScore(labels, mode=score_mode, interval=True)
+        self.grammar = Grammar(labels) if decoding == "constrained" else None
+        mend = self.grammar.mend if self.grammar and not self.own_decode else None
+        self.val_score = EntityScore(labels, mode=score_mode, mend=mend)
+        self.test_score = EntityScore(labels, mode=score_mode, mend=mend, interval=True)
         self._too_large = math.inf  # sub-words of the smallest batch that did not fit in memory in evaluation
         self._validated_at: int | None = None  # the step whose weights were last scored on all of the split
 
@@ -170,7 +180,7 @@ class TokenClassificationModule(LightningModule):
         return loss
 
     def decode(self, batch: Batch, logits: Tensor) -> Tensor:
-        """Choose a label at each position: the most probable one. Override it for another decoding.
+        """Choose a label at each position, as `decoding` says. Override it for another one, whatever `decoding` is.
 
         All stages use it, with whole windows.
 
@@ -181,7 +191,12 @@ class TokenClassificationModule(LightningModule):
         Returns:
             Label ids, (windows, length).
         """
-        return decode(logits)
+        return self.grammar.decode(batch, logits) if self.grammar else argmax(batch, logits)
+
+    @property
+    def own_decode(self) -> Callable[[Batch, Tensor], Tensor] | None:
+        """The decoding of a subclass; None where it is that of this class."""
+        return None if type(self).decode is TokenClassificationModule.decode else self.decode
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Loss of a batch.
@@ -213,7 +228,8 @@ class TokenClassificationModule(LightningModule):
             batch_idx: Not used.
 
         Returns:
-            Positions of the words in their split, their label ids, and how probable these are (float32), all (words,).
+            Positions of the words in their split, their label ids (with `constrained` to be mended by `self.grammar`
+            where a sentence spans windows), and how probable these are (float32), all (words,).
         """
         word_index, label_ids, logits = self._words(batch)
         return word_index, label_ids, probabilities(logits, label_ids)
@@ -290,8 +306,8 @@ class TokenClassificationModule(LightningModule):
         for name, weights in checkpoint["state_dict"].items():
             if weights.is_floating_point() and not weights.isfinite().all():
                 raise InputError(f"the weights of {name} are not finite {self._diverged()}")
-        if (decode := type(self).decode) is not TokenClassificationModule.decode:
-            checkpoint["decode"] = f"{decode.__module__}.{decode.__qualname__}"
+        if self.own_decode:
+            checkpoint["decode"] = f"{self.own_decode.__module__}.{self.own_decode.__qualname__}"
         if self._validated_at == self.trainer.global_step:
             metrics = self.trainer.callback_metrics.items()
             checkpoint["validation_scores"] = {name: float(n) for name, n in metrics if name.startswith("val_")}

@@ -183,6 +183,11 @@ def continuation(label: str) -> str:
     return "I" + label[1:] if label.startswith("B-") else label
 
 
+def opening(label: str) -> str:
+    """Give the label that opens the entity of a label: `B-` of the same type for `I-`, else the same label."""
+    return "B" + label[1:] if label.startswith("I-") else label
+
+
 _PREFIXES: dict[Scheme, str] = {
     "IOB1": "BI",
     "IOB2": "BI",

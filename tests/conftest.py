@@ -170,7 +170,7 @@ def columns_of(windows):
         columns["labels"].append(windows.labels[start:end].tolist())
         columns["word_index"].append([next(word) if scored else -1 for scored in windows.scored[start:end]])
         columns["sentence_index"].append(windows.sentence_index[start:end].tolist())
-    return columns | {"length": windows.lengths.tolist()}
+    return columns | {"words_before": windows.words_before.tolist(), "length": windows.lengths.tolist()}
 
 
 @pytest.fixture

@@ -133,9 +133,10 @@ def made_one_by_one(data, split, numbers):
     for number, row in enumerate(data.corpus.splits[split]):
         columns = columns_of(data.encoder.encode([row["tokens"]], [row["tags"]]))
         for ids, labels, words in zip(*(columns[name] for name in ("input_ids", "labels", "word_index")), strict=True):
+            before = min(i for i in words if i >= 0)
             sentence = [-1, *[number] * (len(ids) - 2), -1]
             words = [word + i if i >= 0 else -1 for i in words]
-            windows.append((ids, labels, words, sentence, row["document_id"]))
+            windows.append((ids, labels, words, sentence, row["document_id"], before))
         word += len(row["tokens"])
     chosen = [windows[i] for i in numbers]
     width = max(len(ids) for ids, *_ in chosen)
@@ -143,7 +144,7 @@ def made_one_by_one(data, split, numbers):
     def padded(rows, fill):
         return torch.tensor([[*row, *[fill] * (width - len(row))] for row in rows])
 
-    input_ids, labels, word_index, sentences, documents = zip(*chosen, strict=True)
+    input_ids, labels, word_index, sentences, documents, before = zip(*chosen, strict=True)
     return {
         "input_ids": padded(input_ids, data.encoder.tokenizer.pad_token_id),
         "attention_mask": padded([[1] * len(ids) for ids in input_ids], 0),
@@ -151,6 +152,7 @@ def made_one_by_one(data, split, numbers):
         "word_index": padded(word_index, -1),
         "sentence_index": padded(sentences, -1),
         "document_index": torch.tensor(documents),
+        "words_before": torch.tensor(before),
         "num_words": word,
     }
 

@@ -17,7 +17,7 @@ from ner_lightning.windows import Windows, offsets_of
 LABELS = ["O", "B-PER", "I-PER", "B-ORG", "I-ORG", "B-LOC", "I-LOC", "B-MISC", "I-MISC"]  # CoNLL's order
 NINE_WORDS = "Norvix shuns Velish plan to tax Ombrian turnips .".split()
 NINE_TAGS = [3, 0, 7, 0, 0, 0, 7, 0, 0]
-COLUMNS = ("input_ids", "labels", "word_index", "sentence_index", "length")
+COLUMNS = ("input_ids", "labels", "word_index", "sentence_index", "words_before", "length")
 PADDED = ("input_ids", "attention_mask", "labels", "word_index", "sentence_index")
 NOTHING = "\u200b"  # a zero-width space, which BERT's normalizer deletes
 
@@ -491,6 +491,7 @@ TWO = Windows(
     offsets=np.array([0, 4, 7]),
     first_word=np.array([5, 6]),
     document_index=np.array([1, 1]),
+    words_before=np.array([0, 2]),
 )
 
 
@@ -508,6 +509,7 @@ def test_rows_are_padded_to_the_longest():
         "word_index": [[-1, 5, -1, -1], [-1, 6, -1, -1]],
         "sentence_index": [[-1, 3, 3, -1], [-1, 4, -1, -1]],
         "document_index": [1, 1],
+        "words_before": [0, 2],
     }
 
 
@@ -519,7 +521,7 @@ def test_all_tensors_are_int64():
 @given(row_lengths=st.lists(st.integers(3, 64), min_size=1, max_size=5), multiple=st.sampled_from([1, 8, 16]))
 def test_length_is_the_next_multiple_within_the_limit(row_lengths, multiple):
     ones, zeros = np.ones(sum(row_lengths), dtype=bool), np.zeros(len(row_lengths))
-    rows = Windows(ones, ones, ones, ones, offsets_of(row_lengths), zeros, zeros)
+    rows = Windows(ones, ones, ones, ones, offsets_of(row_lengths), zeros, zeros, zeros)
     batch = collator(multiple=multiple, max_seq_length=61)(rows)
     width, longest = batch["input_ids"].shape[1], max(row_lengths)
     fitting = [n for n in range(longest, longest + multiple) if n % multiple == 0 and n <= 61]

@@ -702,12 +702,13 @@ warnings.simplefilter("ignore")
 checkpoint, files, model, out = sys.argv[1:]
 data = TokenClassificationDataModule(
     test_file=files + "/train.conll", train_file=files + "/train.conll",
-    model_name_or_path=model, eval_batch_size=1, max_seq_length=16,
+    model_name_or_path=model, eval_batch_size=1, max_seq_length=9,
 )
 trainer = Trainer(
     accelerator="cpu", devices=2, strategy="ddp", logger=False, enable_progress_bar=False, default_root_dir=out,
 )
-scores = trainer.test(TokenClassificationModule.load_from_checkpoint(checkpoint), data, verbose=False)[0]
+model = TokenClassificationModule.load_from_checkpoint(checkpoint, decoding="constrained")
+scores = trainer.test(model, data, verbose=False)[0]
 Path(out, f"{trainer.global_rank}.json").write_text(json.dumps([trainer.world_size, scores]))
 """
 
@@ -724,9 +725,9 @@ def test_two_processes_score_what_one_does(make_data, make_trainer, fitted, conl
         test_file=str(conll_files / "train.conll"),
         validation_file=None,
         eval_batch_size=1,
-        max_seq_length=16,
+        max_seq_length=9,
     )
-    model = TokenClassificationModule.load_from_checkpoint(fitted)
+    model = TokenClassificationModule.load_from_checkpoint(fitted, decoding="constrained")
     (alone,) = make_trainer().test(model, data, verbose=False)
     for rank in (0, 1):
         processes, scores = json.loads((out / f"{rank}.json").read_text())

@@ -87,6 +87,13 @@ def test_the_decoding_of_a_subclass_is_what_is_scored_and_what_a_tagger_with_it_
     assert tagger.labels == loaded.labels
 
 
+def test_the_decoding_of_a_subclass_is_used_whatever_the_option(run, conll_files, tiny_model, tmp_path, caplog):
+    run("fit", "--model.decoding=constrained", "--model.learning_rate=0.05", "--data.max_seq_length=9")
+    assert "--model.decoding=constrained: what FocalModule.decode gives is used as it is" in caplog.text
+    tables = [run("test", f"--ckpt_path={LAST}", *args) for args in ([], ["--model.decoding=argmax"])]
+    assert tables[0] == tables[1]
+
+
 def test_the_state_of_the_data_is_found_under_the_name_of_a_subclass(run, tmp_path):
     Path("test.conll").write_text("Mira B-RARE\nleft O\n")
     run("fit", "--seed_everything=7", "--data.labels=all", "--data.test_file=test.conll")

@@ -17,6 +17,7 @@ from ner_lightning.tags import (
     is_entity_scheme,
     label_list,
     lacks_types,
+    opening,
     refuse_malformed,
     to_iob2,
     with_type,
@@ -387,3 +388,8 @@ def test_an_entity_scheme_has_b_and_i_and_nothing_foreign(labels, expected):
 def test_only_a_begin_tag_continues_as_another():
     labels = ["B-ORG", "I-ORG", "O", "NN", "B-creative-work"]
     assert [continuation(label) for label in labels] == ["I-ORG", "I-ORG", "O", "NN", "I-creative-work"]
+
+
+def test_only_an_inside_tag_is_opened_by_another():
+    labels = ["B-ORG", "I-ORG", "O", "NN", "I-creative-work"]
+    assert [opening(label) for label in labels] == ["B-ORG", "B-ORG", "O", "NN", "B-creative-work"]

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import quote
 
+from ner_lightning.decoding import Decoding, default_decoding
 from ner_lightning.hub.outbox import About
 from ner_lightning.pretrained import marks_subwords, needs_spaces
 from ner_lightning.quickstart import packaged
@@ -57,6 +58,7 @@ class CardFacts(About):
     context: Context
     separator: str | None  # between sentences of a window
     score_mode: Literal["default", "strict"]
+    decoding: Decoding
     # continuation sub-words (`##`): a pipeline finds the words of any text; else the example has spaces between words
     marks_subwords: bool
     needs_spaces: bool  # the space before a word may be a sub-word of its own, which is not scored
@@ -90,6 +92,7 @@ def card_facts(
         context=data.get("context", "sentence"),
         separator=tokenizer.sep_token,
         score_mode=options["score_mode"],
+        decoding=options.get("decoding") or default_decoding(options["labels"]),
         marks_subwords=marks_subwords(tokenizer),
         needs_spaces=needs_spaces(tokenizer),
         command=config.partition("\n")[0].removeprefix("# ") if config.startswith("# ") else None,

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ner_lightning.checkpoints import classifier_weights, find_checkpoint, read_checkpoint
+from ner_lightning.decoding import Decoding
 from ner_lightning.encoding import Encoder
 from ner_lightning.errors import InputError
 from ner_lightning.pretrained import load_config, load_token_classifier, load_tokenizer, trained_labels, window_length
@@ -16,10 +17,17 @@ if TYPE_CHECKING:
     from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerFast
 
 
-def load_trained(
-    model: str, *, revision: str | None = None, trust_remote_code: bool = False
-) -> tuple[PreTrainedModel, Encoder, str | None]:
-    """Load a classifier, the encoder that it was trained with, and the name of its own decoding, if it has one.
+class Trained(NamedTuple):
+    """A classifier, the encoder that it was trained with, its decoding, and the name of one of a subclass."""
+
+    classifier: PreTrainedModel
+    encoder: Encoder
+    decoding: Decoding | None
+    own_decode: str | None
+
+
+def load_trained(model: str, *, revision: str | None = None, trust_remote_code: bool = False) -> Trained:
+    """Load a model as it was trained and scored.
 
     Args:
         model: Folder of runs, of which the newest is taken, folder of a run, whose best checkpoint is taken, a
@@ -48,10 +56,11 @@ def load_trained(
             raise InputError(f"{model} has no labels of its own: it was not trained to label words; run `fit` first")
         classifier = load_token_classifier(model, labels=labels, revision=revision, trust_remote_code=trust_remote_code)
         tokenizer = load_tokenizer(model, revision=revision, trust_remote_code=trust_remote_code)
-        return classifier, _encoder(tokenizer, config, labels, config.to_dict()), None
+        encoder = _encoder(tokenizer, config, labels, config.to_dict())
+        return Trained(classifier, encoder, getattr(config, "decoding", None), None)
 
 
-def _from_checkpoint(path: Path, trust_remote_code: bool) -> tuple[PreTrainedModel, Encoder, str | None]:
+def _from_checkpoint(path: Path, trust_remote_code: bool) -> Trained:
     checkpoint = read_checkpoint(path)
     options, data = checkpoint["hyper_parameters"], checkpoint.get("datamodule_hyper_parameters", {})
     name, revision, labels = options["model_name_or_path"], options.get("model_revision"), options["labels"]
@@ -60,7 +69,8 @@ def _from_checkpoint(path: Path, trust_remote_code: bool) -> tuple[PreTrainedMod
         classifier = load_token_classifier(name, labels=labels, pretrained=False, revision=revision, **how)
         classifier.load_state_dict(classifier_weights(checkpoint))
         tokenizer = load_tokenizer(name, revision=revision, **how)
-        return classifier, _encoder(tokenizer, classifier.config, labels, data), checkpoint.get("decode")
+        encoder = _encoder(tokenizer, classifier.config, labels, data)
+        return Trained(classifier, encoder, options.get("decoding"), checkpoint.get("decode"))
 
 
 @contextmanager

@@ -28,7 +28,13 @@ class TagSentence(Callback):
         data = trainer.datamodule  # type: ignore[attr-defined]
         assert isinstance(data, TokenClassificationDataModule)
         assert isinstance(pl_module, TokenClassificationModule)
-        tagger = Tagger(pl_module.model, data.encoder, decode=pl_module.decode, device=str(pl_module.device))
+        tagger = Tagger(
+            pl_module.model,
+            data.encoder,
+            decoding=pl_module.hparams["decoding"],
+            decode=pl_module.own_decode,
+            device=str(pl_module.device),
+        )
         with trainer.precision_plugin.predict_step_context():
             (labelled,) = tagger.label(rows_of(self.sentence))
         print("\n" + tagger.entities.render(labelled, colour=sys.stdout.isatty()))

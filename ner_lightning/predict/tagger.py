@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from ner_lightning.decoding import decode, probabilities
+from ner_lightning.decoding import Decoding, Grammar, argmax, default_decoding, probabilities
 from ner_lightning.encoding import Collator, Encoder
 from ner_lightning.errors import InputError
 from ner_lightning.hardware import inference_tokens
@@ -53,8 +53,9 @@ class Tagger:
     Args:
         model: The classifier; its configuration names the labels.
         encoder: What turns words into windows.
-        decode: Chooses a label at each position, from a batch and its logits (windows, length, labels); by default the
-            most probable one.
+        decoding: `argmax` or `constrained`, as for the module.
+        decode: Chooses a label at each position, from a batch and its logits (windows, length, labels), in place of
+            `decoding`.
         device: Where to run: `auto`, `cpu`, `cuda`, `cuda:1`, ...
         precision: Of the arithmetic; weights stay in float32.
         max_tokens: Sub-words in a batch, with padding; by default 1,024 on a processor and 8,192 elsewhere.
@@ -68,6 +69,7 @@ class Tagger:
         model: PreTrainedModel,
         encoder: Encoder,
         *,
+        decoding: Decoding | None = None,
         decode: Callable[[dict[str, Any], Tensor], Tensor] | None = None,
         device: str = "auto",
         precision: Precision = "32-true",
@@ -78,7 +80,10 @@ class Tagger:
         self.labels = encoder.labels
         self.encoder = encoder
         self.entities = EntityReader(self.labels)
-        self._decode = decode
+        constrained = decode is None and (decoding or default_decoding(self.labels)) == "constrained"
+        grammar = Grammar(self.labels) if constrained else None
+        self._mend = grammar.mend if grammar else None
+        self._decode = decode or (grammar.decode if grammar else argmax)
         self._told = False  # that there is no context
         self._dtype = {"32-true": None, "bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}[precision]
         try:
@@ -105,7 +110,7 @@ class Tagger:
         Args:
             model: Folder of runs (its newest), folder of a run (its best checkpoint), a checkpoint, an exported folder,
                 or a Hub id.
-            decode: As above; a model that was trained with a decoding of its own is to be given it.
+            decode: As above; a model that was trained with a decoding of a subclass is to be given it.
             device: Where to run: `auto`, `cpu`, `cuda`, `cuda:1`, ...
             precision: Of the arithmetic: `32-true`, `bf16-mixed` or `16-mixed`.
             max_tokens: Sub-words in a batch, with padding; by default 1,024 on a processor and 8,192 elsewhere.
@@ -117,15 +122,23 @@ class Tagger:
         """
         from ner_lightning.predict.loading import load_trained
 
-        classifier, encoder, own = load_trained(str(model), revision=revision, trust_remote_code=trust_remote_code)
-        if own is not None and decode is None:
+        trained = load_trained(str(model), revision=revision, trust_remote_code=trust_remote_code)
+        if trained.own_decode is not None and decode is None:
             log.warning(
                 "%s was scored with %s, which is not known here: these are the most probable labels; give it to "
                 "Tagger.load as decode",
                 model,
-                own,
+                trained.own_decode,
             )
-        return cls(classifier, encoder, decode=decode, device=device, precision=precision, max_tokens=max_tokens)
+        return cls(
+            trained.classifier,
+            trained.encoder,
+            decoding=trained.decoding,
+            decode=decode,
+            device=device,
+            precision=precision,
+            max_tokens=max_tokens,
+        )
 
     def __call__(self, inputs: Any, *, documents: Sequence[int | str] | None = None) -> list[Any]:
         """Find the entities of a text, of several texts, or of sentences whose words are given.
@@ -251,6 +264,9 @@ class Tagger:
             label_ids[place], scores[place] = self._run(batch)
         self._model.train(training)
         assert bool((label_ids >= 0).all()), "each word comes once"
+        if self._mend is not None:
+            sizes = torch.tensor([len(words) for words in sentences])
+            label_ids = self._mend(label_ids, torch.arange(len(sizes)).repeat_interleave(sizes))
         return [self.labels[i] for i in label_ids.tolist()], scores.tolist()
 
     def _run(self, batch: dict[str, Any]) -> tuple[Tensor, Tensor]:
@@ -260,7 +276,7 @@ class Tagger:
         with onednn_products() if self._dtype is None else torch.autocast(self.device.type, dtype=self._dtype):
             logits = self._model(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"]).logits
             words = logits[scored]
-            label_ids = decode(words) if self._decode is None else self._decode(batch, logits)[scored]
+            label_ids = self._decode(batch, logits)[scored]
             return label_ids.cpu(), probabilities(words, label_ids).cpu()
 
 

@@ -39,6 +39,7 @@ FACTS = {
     "context": "sentence",
     "separator": "[SEP]",
     "score_mode": "default",
+    "decoding": "argmax",
     "command": None,
     "config": None,
     "versions": {"torch": "2.0"},
@@ -280,6 +281,13 @@ def test_the_interval_of_a_test_stands_below_its_scores():
     interval = {"interval_low": 0.8125, "interval_high": 0.875, "interval_documents": 231.0}
     scores = section(card(splits=[SplitScores("test", **HUB, scores=SCORES | interval)]), "Scores")
     assert scores.endswith("51,362. 95 % interval of F1: 81.25 to 87.50, bootstrap over 231 documents.")
+
+
+def test_the_text_tells_of_tags_that_a_pipeline_does_not_give():
+    assert "Viterbi" not in card()
+    assert "well-formed in IOB2 (Viterbi), as `predict` and `Tagger` of ner_lightning give" in card(
+        decoding="constrained"
+    )
 
 
 @pytest.mark.parametrize(("mode", "words"), [("default", "as conlleval reads them"), ("strict", "are not counted")])

@@ -16,7 +16,9 @@ from ner_lightning.errors import InputError
 from ner_lightning.predict import Tagger, files, predict
 from ner_lightning.predict.entities import EntityReader
 from ner_lightning.readers import ReadOptions, read
+from ner_lightning.tags import to_iob2
 
+QUIET = ["--trainer.accelerator=cpu", "--trainer.enable_progress_bar=false"]
 TEXT = "Mira left Arvenholm, at last.\n\n The  Ostric Cup\n"
 
 
@@ -65,6 +67,30 @@ def test_the_score_of_what_is_written_is_the_score_of_the_test(runs, checkpoint,
     sentences = [sentence.words for sentence in read("out.conll")]
     tag = Tagger.load(runs, device="cpu")
     assert [[word.label for word in tagged] for tagged in tag.tags(sentences)] == predicted
+
+
+@pytest.mark.parametrize("decoding", ["argmax", "constrained"])
+def test_valid_tags_go_the_whole_way(decoding, conll_files, tiny_model, here, capsys):
+    files = [f"--data.{split}_file={conll_files / f'{split}.conll'}" for split in ("train", "validation", "test")]
+    options = [f"--model.model_name_or_path={tiny_model}", "--data.max_seq_length=9", *files, *QUIET]
+    fit = [f"--model.decoding={decoding}", "--model.learning_rate=5e-2", "--trainer.max_epochs=1"]
+    assert main(["fit", *options, *fit, "--trainer.log_every_n_steps=1"]) == 0
+    assert main(["test", *options]) == 0
+    assert main(["export", "--output=exported"]) == 0
+    assert json.loads(Path("exported/config.json").read_text())["decoding"] == decoding
+    labels = []
+    for model, output in (("runs", "run.conll"), ("exported", "exported.conll")):
+        predict([str(conll_files / "test.conll")], model=model, output=output)
+        labels.append([sentence.tags for sentence in read(output)])
+    predicted, gold = labels[0], [s.tags for s in read("run.conll", options=ReadOptions(label_column_name=-2))]
+    assert labels[1] == predicted
+    words = [sentence.words for sentence in read("run.conll")]
+    assert [[word.label for word in tagged] for tagged in Tagger.load("exported").tags(words)] == predicted
+    if decoding == "constrained":
+        assert [to_iob2(tags, scheme="IOB2") for tags in predicted] == predicted
+    scores = json.loads(Path("runs/version_0/checkpoints/best.test.json").read_text())["scores"]
+    assert f1_score(gold, predicted, zero_division=0) == pytest.approx(scores["f1"], abs=1e-7)
+    assert accuracy_score(gold, predicted) == pytest.approx(scores["accuracy"], abs=1e-7)
 
 
 def test_entities_are_those_of_the_tagger(label, checkpoint):
