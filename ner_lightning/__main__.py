@@ -28,6 +28,7 @@ _COMMANDS = {
     "predict": "ner_lightning.predict.files",
     "export": "ner_lightning.hub.folder",
     "push": "ner_lightning.hub.pushing",
+    "compare": "ner_lightning.reports.compare",
 }
 _OF_THE_TRAINER = ("fit", "validate", "test", "inspect")  # see `cli`
 
