@@ -141,7 +141,7 @@ def test_to_compare_takes_no_lightning_and_the_help_no_torch(make_run):
     make_run("a", counts=drawn(1))
     code = (
         "import sys\nfrom contextlib import suppress\nfrom ner_lightning.__main__ import main\n"
-        "with suppress(SystemExit):\n    main(['compare', '--help'])\n"
+        "for command in ('compare', 'seeds'):\n    with suppress(SystemExit):\n        main([command, '--help'])\n"
         "heavy = {'torch', 'lightning', 'transformers', 'datasets'}\nassert not heavy & set(sys.modules)\n"
         "assert main(['compare', 'a']) == 0\nprint(heavy & set(sys.modules))"
     )
