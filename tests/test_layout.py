@@ -12,7 +12,8 @@ MODULES = {
     for path in PACKAGE.glob("**/*.py")
 }
 WINGS = {"predict", "hub", "reports"}
-ENTRANCES = {"ner_lightning", "ner_lightning.__main__", "ner_lightning.cli"}  # which put core and wings together
+# which put core and wings together
+ENTRANCES = {"ner_lightning", "ner_lightning.__main__", "ner_lightning.cli", "ner_lightning.seeds"}
 
 
 def imported(path, *, within_functions=True):

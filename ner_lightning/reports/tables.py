@@ -15,6 +15,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 
 from ner_lightning.interruption import Interrupted
+from ner_lightning.reports.columns import table
 from ner_lightning.windows import ranges
 
 if TYPE_CHECKING:
@@ -240,18 +241,6 @@ def batch_text(batch: dict[str, Any], tokens: Sequence[str], labels: Sequence[st
     ]
     shown = table(["", "sub-word", "mask", "label", "word_index"], rows[:_SHOWN_PIECES], left=2)
     return f"{table(['batch', 'shape', 'type'], shapes, left=3)}\n\nfirst row of the batch\n{shown}"
-
-
-def table(header: Sequence[str], rows: Sequence[Sequence[str]], *, left: int = 1) -> str:
-    """Aligned columns with a rule below the header; the `left` first to the left, numbers to the right."""
-    widths = [max(map(len, column)) for column in zip(header, *rows, strict=True)]
-
-    def line(cells: Sequence[str]) -> str:
-        padded = [c.ljust(w) if i < left else c.rjust(w) for i, (c, w) in enumerate(zip(cells, widths, strict=True))]
-        return "  ".join(padded).rstrip()
-
-    rule = "  ".join("-" * width for width in widths)
-    return "\n".join([line(header), rule, *map(line, rows)])
 
 
 def _counts(title: str, rows: dict[str, dict[str, int]]) -> str:
