@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import quote
 
-from ner_lightning.decoding import Decoding, default_decoding
 from ner_lightning.hub.outbox import About
 from ner_lightning.pretrained import marks_subwords, needs_spaces
 from ner_lightning.quickstart import packaged
@@ -27,6 +26,7 @@ if TYPE_CHECKING:
     from huggingface_hub import EvalResult
     from transformers import PreTrainedTokenizerFast
 
+    from ner_lightning.decoding import Decoding
     from ner_lightning.encoding import Context
 
 _PACKAGES = ("ner-lightning", "lightning", "torch", "transformers", "datasets")  # whose versions the card tells
@@ -92,7 +92,7 @@ def card_facts(
         context=data.get("context", "sentence"),
         separator=tokenizer.sep_token,
         score_mode=options["score_mode"],
-        decoding=options.get("decoding") or default_decoding(options["labels"]),
+        decoding=options.get("decoding", "argmax"),
         marks_subwords=marks_subwords(tokenizer),
         needs_spaces=needs_spaces(tokenizer),
         command=config.partition("\n")[0].removeprefix("# ") if config.startswith("# ") else None,

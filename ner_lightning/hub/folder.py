@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ner_lightning.checkpoints import classifier_weights, find_checkpoint, read_checkpoint, run_folder
-from ner_lightning.decoding import default_decoding
 from ner_lightning.errors import InputError
 from ner_lightning.files import is_left_over, naming, process_mark
 from ner_lightning.hub.card import card_facts, model_card
@@ -153,8 +152,8 @@ def write_model(
     for name in ("max_seq_length", "context"):  # Tagger makes windows as in training
         if (value := checkpoint.get("datamodule_hyper_parameters", {}).get(name)) not in (None, "sentence"):
             setattr(model.config, name, value)
-    options = checkpoint["hyper_parameters"]
-    model.config.decoding = options.get("decoding") or default_decoding(options["labels"])  # which Tagger uses, too
+    # which Tagger uses, too; a checkpoint that does not name it was scored so
+    model.config.decoding = checkpoint["hyper_parameters"].get("decoding", "argmax")
     with _no_progress_bar(), naming(folder / "model.safetensors"):
         model.save_pretrained(folder, state_dict=weights)
     if not (folder / "config.json").is_file():

@@ -70,7 +70,7 @@ def _from_checkpoint(path: Path, trust_remote_code: bool) -> Trained:
         classifier.load_state_dict(classifier_weights(checkpoint))
         tokenizer = load_tokenizer(name, revision=revision, **how)
         encoder = _encoder(tokenizer, classifier.config, labels, data)
-        return Trained(classifier, encoder, options.get("decoding"), checkpoint.get("decode"))
+        return Trained(classifier, encoder, options.get("decoding", "argmax"), checkpoint.get("decode"))
 
 
 @contextmanager
