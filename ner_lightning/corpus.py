@@ -44,7 +44,8 @@ Files = str | Path | Sequence[str | Path] | None
 class Corpus:
     """Sentences with their tags as ids."""
 
-    splits: "DatasetDict"  # those that were given, with columns `tokens`, `tags` (ids over `labels`), `document_id`
+    # those that were given, with columns `tokens`, `tags` (ids over `labels`), `document_id`, `source_id` (of the file)
+    splits: "DatasetDict"
     labels: list[str]  # the names of the ids, IOB2 or plain
     scheme: Scheme  # in which the source spells its tags; IOB2 for entities with character offsets
     commit: str | None  # of the Hub dataset that was loaded; None for files
@@ -120,8 +121,8 @@ class _Part:
     """A split before its tags are ids."""
 
     sources: list[Source]  # of its rows, one after another
-    # `tokens`, `tags` as the sources spell them (None where a row has none), `document_id`, and `offsets`: whether the
-    # tags were made of character offsets
+    # `tokens`, `tags` as the sources spell them (None where a row has none), `document_id`, `source_id`, and `offsets`:
+    # whether the tags were made of character offsets
     rows: "Dataset"
     key: str  # stands for the rows
     kept: list[int] | None  # the rows that belong to the split
@@ -164,7 +165,8 @@ def _write(sources: list[Source], path: Path) -> None:
     from datasets import Features, List, Value
 
     strings = List(Value("string"))
-    columns = {"tokens": strings, "tags": strings, "document_id": Value("int64"), "offsets": Value("bool")}
+    numbers = {"document_id": Value("int64"), "source_id": Value("int64")}
+    columns = {"tokens": strings, "tags": strings, **numbers, "offsets": Value("bool")}
     schema, records = Features(columns).arrow_schema, _records(sources)
     with pyarrow.OSFile(str(path), "wb") as file, pyarrow.ipc.new_stream(file, schema) as writer:
         while batch := list(islice(records, 1000)):
@@ -185,7 +187,13 @@ def _records(sources: list[Source]) -> Iterator[dict[str, Any]]:
             elif not (one and isinstance(document, int)):
                 name = ("row", index) if document is None else ("document", str(document))
                 document = documents.setdefault((number, name), len(documents))
-            yield {"tokens": row.words, "tags": row.tags, "document_id": document, "offsets": row.spans is not None}
+            yield {
+                "tokens": row.words,
+                "tags": row.tags,
+                "document_id": document,
+                "source_id": number,
+                "offsets": row.spans is not None,
+            }
             index += 1
     if not annotated:
         raise _untagged(next(iter(sources[0])), sources[0])

@@ -434,19 +434,26 @@ class TokenClassificationDataModule(LightningDataModule):
 
         def parts() -> Iterator[Windows]:
             word = sentence = 0
-            waiting: list[tuple[list[str], list[int], int]] = []  # of a passage whose end is not known yet
+            waiting: list[tuple[list[str], list[int], int, int]] = []  # of a passage whose end is not known yet
             # in a file a bar is a heap of control characters
             with tqdm(total=len(rows), desc=f"tokenising {split}", disable=not sys.stderr.isatty()) as bar:
                 for batch in rows.with_format("arrow").iter(1000):
-                    columns = (batch[name].to_pylist() for name in ("tokens", "tags", "document_id"))
-                    waiting += zip(*columns, strict=True)
+                    names = ("tokens", "tags", "document_id", "source_id")
+                    waiting += zip(*(batch[name].to_pylist() for name in names), strict=True)
                     bar.update(len(batch))
                     last = sentence + len(waiting) == len(rows)
-                    documents = np.array([document for _, _, document in waiting])
-                    count = len(waiting) if last else encoder.whole_passages(documents)
-                    words, tags, _ = zip(*waiting[:count], strict=True) if count else ((), (), ())
-                    numbers = documents[:count]
-                    yield encoder.encode(words, tags, documents=numbers, first_word=word, first_sentence=sentence)
+                    documents = np.array([document for _, _, document, _ in waiting])
+                    sources = np.array([source for *_, source in waiting])
+                    count = len(waiting) if last else encoder.whole_passages(documents, sources)
+                    words, tags, _, _ = zip(*waiting[:count], strict=True) if count else ((), (), (), ())
+                    yield encoder.encode(
+                        words,
+                        tags,
+                        documents=documents[:count],
+                        sources=sources[:count],
+                        first_word=word,
+                        first_sentence=sentence,
+                    )
                     word += sum(map(len, words))
                     sentence += count
                     del waiting[:count]

@@ -27,6 +27,7 @@ class Windows:
         offsets: (windows + 1,), int64, from 0.
         first_word: (windows,), int64: position in the split of the first word scored here; the others follow it.
         document_index: (windows,), int64: number of its document.
+        source_index: (windows,), int64: number of its file.
         path: The file that the arrays are mapped from; None in memory.
     """
 
@@ -37,6 +38,7 @@ class Windows:
     offsets: NDArray[Any]
     first_word: NDArray[Any]
     document_index: NDArray[Any]
+    source_index: NDArray[Any]
     path: Path | None = None
 
     @property
@@ -73,6 +75,7 @@ class Windows:
             offsets_of(lengths),
             self.first_word[chosen],
             self.document_index[chosen],
+            self.source_index[chosen],
         )
 
     def __reduce__(self) -> tuple[Any, ...]:  # a worker process maps the file itself
@@ -136,6 +139,7 @@ def write_windows(path: Path, parts: Iterable[Windows]) -> None:
         "sub_words": pyarrow.Array.from_buffers(kind, windows, mapped("offsets"), children=[pieces]),
         "first_word": column("first_word", windows),
         "document_index": column("document_index", windows),
+        "source_index": column("source_index", windows),
     }
     batch = pyarrow.record_batch(columns)
     with pyarrow.OSFile(str(path), "wb") as sink, pyarrow.ipc.new_stream(sink, batch.schema) as writer:
@@ -161,6 +165,7 @@ def read_windows(path: Path) -> Windows:
         rows.offsets.to_numpy(),
         batch.column("first_word").to_numpy(),
         batch.column("document_index").to_numpy(),
+        batch.column("source_index").to_numpy(),
         path,
     )
 
@@ -173,4 +178,5 @@ _COLUMNS = {
     "offsets": np.int64,
     "first_word": np.int64,
     "document_index": np.int64,
+    "source_index": np.int64,
 }

@@ -23,6 +23,7 @@ def windows_of(lengths, seed=0):
         offsets=offsets_of(lengths),
         first_word=draw.integers(2**40, size=len(lengths)),
         document_index=draw.integers(2**40, size=len(lengths)),
+        source_index=draw.integers(2**40, size=len(lengths)),
     )
 
 
