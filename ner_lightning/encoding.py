@@ -355,12 +355,14 @@ class Collator:
         pad_token_id: Id that fills `input_ids`; its attention mask is 0.
         multiple: Pad to a multiple of this, 8 on a GPU for its matrix units.
         max_seq_length: Never pad beyond this, where the positions of the model may end.
+        meant_by_o: The labels that an `O` may stand for in each file, see `partial_labels`; by default `O` alone.
     """
 
     num_words: int
     pad_token_id: int
     multiple: int
     max_seq_length: int
+    meant_by_o: NDArray[np.bool_] | None = None
 
     def __call__(self, windows: Windows) -> dict[str, torch.Tensor | int]:
         """Make a batch.
@@ -371,7 +373,7 @@ class Collator:
         Returns:
             `input_ids`, `attention_mask`, `labels`, `word_index` (position in the split, -1 where no word is scored),
             `sentence_index` (position in the split, -1 where there is none): (windows, length); `document_index`:
-            (windows,); `num_words`.
+            (windows,); `num_words`; with `meant_by_o` the row of it that each window has: (windows, labels).
         """
         longest = int(windows.lengths.max())
         length = max(longest, min(-(-longest // self.multiple) * self.multiple, self.max_seq_length))
@@ -384,7 +386,7 @@ class Collator:
 
         scored = pad(windows.scored, 0)
         word_index = np.where(scored, windows.first_word[:, None] + scored.cumsum(axis=1) - 1, -1)
-        return {
+        batch: dict[str, torch.Tensor | int] = {
             "input_ids": torch.from_numpy(pad(windows.input_ids, self.pad_token_id)),
             "attention_mask": torch.from_numpy(inside.astype(np.int64)),
             "labels": torch.from_numpy(pad(windows.labels, IGNORE)),
@@ -393,6 +395,9 @@ class Collator:
             "document_index": torch.from_numpy(windows.document_index),
             "num_words": self.num_words,
         }
+        if self.meant_by_o is not None:
+            batch["meant_by_o"] = torch.from_numpy(self.meant_by_o[windows.source_index])
+        return batch
 
 
 def _special_tokens(tokenizer: PreTrainedTokenizerFast) -> tuple[list[int], list[int]]:

@@ -532,6 +532,11 @@ def test_rows_are_padded_to_the_longest():
     }
 
 
+def test_what_an_o_may_stand_for_is_that_of_the_file_of_each_window():
+    table = np.array([[True, False, False], [True, False, True]])
+    assert collator(meant_by_o=table)(TWO)["meant_by_o"].tolist() == [[True, False, True], [True, False, False]]
+
+
 def test_all_tensors_are_int64():
     assert {value.dtype for value in collator()(TWO).values() if isinstance(value, torch.Tensor)} == {torch.int64}
 
