@@ -22,6 +22,7 @@ from ner_lightning.corpus import Corpus, load_corpus, paths_of
 from ner_lightning.encoding import Collator, Context, Encoder
 from ner_lightning.errors import InputError
 from ner_lightning.hardware import inference_tokens
+from ner_lightning.partial_labels import in_words, meant_by_o
 from ner_lightning.pretrained import load_config, load_tokenizer, window_length
 from ner_lightning.readers import ReadOptions, read_label_names
 from ner_lightning.readers.formats import Format
@@ -76,6 +77,9 @@ class TokenClassificationDataModule(LightningDataModule):
             labels and no entities (POS). Whatever the source has, IOB2 is what is learnt.
         entity_type: Type of all entities, for tags that name none (`O`, `B`, `I`; by default `ENTITY`), and for
             entities with offsets that name none.
+        annotated_types: Training files that do not annotate all types, each with those that it does:
+            `{people.conll: [PER]}`. An `O` there means none of these, and is no word against the others; a file that is
+            not named annotates all types. Validation and test data must annotate all.
         model_name_or_path: Hub id or folder of the model, whose tokenizer is used.
         model_revision: Branch, tag or commit of the model.
         trust_remote_code: Run the code that comes with the model, where it needs it.
@@ -125,6 +129,7 @@ class TokenClassificationDataModule(LightningDataModule):
         labels: list[str] | str | None = None,
         scheme: Scheme | None = None,
         entity_type: str | None = None,
+        annotated_types: dict[str, list[str]] | None = None,
         model_name_or_path: str = "bert-base-cased",
         model_revision: str | None = None,
         trust_remote_code: bool = False,
@@ -170,6 +175,7 @@ class TokenClassificationDataModule(LightningDataModule):
             entity_type=entity_type,
         )
         self.scheme = scheme
+        self.annotated_types = annotated_types
         self.model_name_or_path = str(model_name_or_path)
         self.model_revision = model_revision
         self.trust_remote_code = trust_remote_code
@@ -244,6 +250,7 @@ class TokenClassificationDataModule(LightningDataModule):
             options=self.read_options,
             labels=self._given_labels,
             scheme=self.scheme,
+            annotated_types=self.annotated_types,
             validation_split=self.validation_split,
             seed=self._seed(),
         )
@@ -320,6 +327,7 @@ class TokenClassificationDataModule(LightningDataModule):
             num_replicas=trainer.world_size if trainer else 1,
             rank=trainer.global_rank if trainer else 0,
         )
+        annotated = self.corpus.annotated if split == "train" else []
         # workers are asked for the first batches of a resumed run before Lightning tells the sampler the epoch
         sampler.set_epoch(max(self._epoch, _epochs_done(trainer)) if shuffle else 0)
         return DataLoader(
@@ -334,6 +342,7 @@ class TokenClassificationDataModule(LightningDataModule):
                 pad_token_id=self.encoder.tokenizer.pad_token_id or 0,
                 multiple=_MULTIPLE if torch.cuda.is_available() else 1,
                 max_seq_length=self.encoder.max_seq_length,
+                meant_by_o=np.array(meant_by_o(self.labels, annotated)) if annotated else None,
             ),
         )
 
@@ -386,6 +395,7 @@ class TokenClassificationDataModule(LightningDataModule):
                 "commit": self.corpus.commit,
                 "files": None if self.corpus.commit else self._files(),
                 "scheme": self.corpus.scheme,
+                "annotated_types": in_words(self.annotated_types) if self.annotated_types else None,
                 "tokenizer": self.model_name_or_path,
                 "max_seq_length": self.encoder.max_seq_length,
             },
@@ -434,19 +444,26 @@ class TokenClassificationDataModule(LightningDataModule):
 
         def parts() -> Iterator[Windows]:
             word = sentence = 0
-            waiting: list[tuple[list[str], list[int], int]] = []  # of a passage whose end is not known yet
+            waiting: list[tuple[list[str], list[int], int, int]] = []  # of a passage whose end is not known yet
             # in a file a bar is a heap of control characters
             with tqdm(total=len(rows), desc=f"tokenising {split}", disable=not sys.stderr.isatty()) as bar:
                 for batch in rows.with_format("arrow").iter(1000):
-                    columns = (batch[name].to_pylist() for name in ("tokens", "tags", "document_id"))
-                    waiting += zip(*columns, strict=True)
+                    names = ("tokens", "tags", "document_id", "source_id")
+                    waiting += zip(*(batch[name].to_pylist() for name in names), strict=True)
                     bar.update(len(batch))
                     last = sentence + len(waiting) == len(rows)
-                    documents = np.array([document for _, _, document in waiting])
-                    count = len(waiting) if last else encoder.whole_passages(documents)
-                    words, tags, _ = zip(*waiting[:count], strict=True) if count else ((), (), ())
-                    numbers = documents[:count]
-                    yield encoder.encode(words, tags, documents=numbers, first_word=word, first_sentence=sentence)
+                    documents = np.array([document for _, _, document, _ in waiting])
+                    sources = np.array([source for *_, source in waiting])
+                    count = len(waiting) if last else encoder.whole_passages(documents, sources)
+                    words, tags, _, _ = zip(*waiting[:count], strict=True) if count else ((), (), (), ())
+                    yield encoder.encode(
+                        words,
+                        tags,
+                        documents=documents[:count],
+                        sources=sources[:count],
+                        first_word=word,
+                        first_sentence=sentence,
+                    )
                     word += sum(map(len, words))
                     sentence += count
                     del waiting[:count]
@@ -458,6 +475,8 @@ class TokenClassificationDataModule(LightningDataModule):
 
 
 def _recorded(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {_recorded(name): item for name, item in value.items()}
     if isinstance(value, list | tuple):
         return [str(item) for item in value]
     return str(value) if isinstance(value, Path) else value

@@ -117,6 +117,7 @@ class Encoder:
         tag_ids: Sequence[Sequence[int]] | None = None,
         *,
         documents: NDArray[np.int64] | None = None,
+        sources: NDArray[np.int64] | None = None,
         first_word: int = 0,
         first_sentence: int = 0,
     ) -> Windows:
@@ -127,6 +128,7 @@ class Encoder:
                 passages, see `whole_passages`.
             tag_ids: Label id of each word; None where there are none (prediction).
             documents: Number of the document of each sentence; by default each sentence is one.
+            sources: Number of the file of each sentence; by default all are of one.
             first_word: Position in the split of the first word of `sentences`.
             first_sentence: Position in the split of the first sentence.
 
@@ -137,7 +139,8 @@ class Encoder:
         lengths = [len(words) for words in sentences]
         sentence = np.repeat(np.arange(len(sentences)), lengths)  # of each word
         numbers = first_sentence + np.arange(len(sentences)) if documents is None else documents
-        borders = self._passages(numbers)  # before each passage, in sentences
+        files = np.zeros(len(sentences), dtype=np.int64) if sources is None else sources
+        borders = self._passages(numbers, files)  # before each passage, in sentences
         starts = offsets_of(sizes)  # sub-words before each word
         # the sub-word of each word that is scored: the one behind a space that is a sub-word of its own
         lead = (sizes > 1) & (ids[starts[:-1]] == self._space_id) if self._space_id is not None else 0
@@ -176,6 +179,7 @@ class Encoder:
             first_word=first_word + first,
             document_index=numbers[sentence[first]],
             words_before=first - offsets_of(lengths)[sentence[first]],
+            source_index=files[sentence[first]],
         )
         windows.input_ids[offsets[:-1, None] + np.arange(before)] = self._prefix
         windows.input_ids[to] = ids[of]
@@ -185,13 +189,15 @@ class Encoder:
         windows.sentence_index[to] = first_sentence + sentence[owner[of]]
         return windows
 
-    def whole_passages(self, documents: NDArray[np.int64]) -> int:
+    def whole_passages(self, documents: NDArray[np.int64], sources: NDArray[np.int64] | None = None) -> int:
         """How many of some sentences can be encoded before those behind them are known.
 
         Args:
             documents: Number of the document of each of them, the first of which begins a passage.
+            sources: Number of the file of each of them; by default all are of one.
         """
-        return len(documents) if self.context == "sentence" else int(self._passages(documents)[-2:][0])
+        files = np.zeros_like(documents) if sources is None else sources
+        return len(documents) if self.context == "sentence" else int(self._passages(documents, files)[-2:][0])
 
     def align(self, words: Sequence[str], tag_ids: Sequence[int]) -> list[Piece]:
         """One sentence as the model sees it, sub-word by sub-word, for a person to read.
@@ -273,14 +279,13 @@ class Encoder:
         within = np.minimum(sizes, self._longest)
         return ids[ranges(offsets_of(sizes)[:-1], within)], within
 
-    def _passages(self, documents: NDArray[np.int64]) -> NDArray[np.int64]:
+    def _passages(self, documents: NDArray[np.int64], files: NDArray[np.int64]) -> NDArray[np.int64]:
         """Where the sentences begin that are cut into windows together, and where the last of them ends."""
         numbers = np.arange(len(documents))
         if self.context == "sentence":
             return np.arange(len(documents) + 1)
         begins = numbers == 0
-        if self.context == "document":
-            begins[1:] = np.diff(documents) != 0
+        begins[1:] = np.diff(documents if self.context == "document" else files) != 0
         within = numbers - np.maximum.accumulate(np.where(begins, numbers, 0))  # sentence in its document
         return np.append(np.flatnonzero(within % _PASSAGE == 0), len(documents))
 
@@ -351,12 +356,14 @@ class Collator:
         pad_token_id: Id that fills `input_ids`; its attention mask is 0.
         multiple: Pad to a multiple of this, 8 on a GPU for its matrix units.
         max_seq_length: Never pad beyond this, where the positions of the model may end.
+        meant_by_o: The labels that an `O` may stand for in each file, see `partial_labels`; by default `O` alone.
     """
 
     num_words: int
     pad_token_id: int
     multiple: int
     max_seq_length: int
+    meant_by_o: NDArray[np.bool_] | None = None
 
     def __call__(self, windows: Windows) -> dict[str, torch.Tensor | int]:
         """Make a batch.
@@ -367,7 +374,8 @@ class Collator:
         Returns:
             `input_ids`, `attention_mask`, `labels`, `word_index` (position in the split, -1 where no word is scored),
             `sentence_index` (position in the split, -1 where there is none): (windows, length); `document_index`,
-            `words_before` (words of its sentence before the first one scored in a window): (windows,); `num_words`.
+            `words_before` (words of its sentence before the first one scored in a window): (windows,); `num_words`;
+            with `meant_by_o` the row of it that each window has: (windows, labels).
         """
         longest = int(windows.lengths.max())
         length = max(longest, min(-(-longest // self.multiple) * self.multiple, self.max_seq_length))
@@ -380,7 +388,7 @@ class Collator:
 
         scored = pad(windows.scored, 0)
         word_index = np.where(scored, windows.first_word[:, None] + scored.cumsum(axis=1) - 1, -1)
-        return {
+        batch: dict[str, torch.Tensor | int] = {
             "input_ids": torch.from_numpy(pad(windows.input_ids, self.pad_token_id)),
             "attention_mask": torch.from_numpy(inside.astype(np.int64)),
             "labels": torch.from_numpy(pad(windows.labels, IGNORE)),
@@ -390,6 +398,9 @@ class Collator:
             "words_before": torch.from_numpy(windows.words_before),
             "num_words": self.num_words,
         }
+        if self.meant_by_o is not None:
+            batch["meant_by_o"] = torch.from_numpy(self.meant_by_o[windows.source_index])
+        return batch
 
 
 def _special_tokens(tokenizer: PreTrainedTokenizerFast) -> tuple[list[int], list[int]]:

@@ -28,6 +28,7 @@ from ner_lightning.embedding import CompactEmbedding, compact
 from ner_lightning.encoding import Collator
 from ner_lightning.errors import InputError
 from ner_lightning.metrics import EntityScore
+from ner_lightning.partial_labels import marginal_losses
 from ner_lightning.pretrained import head_parameters, load_token_classifier
 from ner_lightning.products import onednn_products
 from ner_lightning.windows import Windows
@@ -167,7 +168,8 @@ class TokenClassificationModule(LightningModule):
     def loss(self, batch: Batch, logits: Tensor) -> Tensor:
         """What training minimises: mean cross entropy over labelled sub-words. Override it for another loss.
 
-        The first sub-word of a word has weight 1, the others `subword_weight`.
+        The first sub-word of a word has weight 1, the others `subword_weight`. Of a file that annotates some types only
+        (`meant_by_o` in the batch), see `partial_labels`.
 
         Args:
             batch: As `encoding.Collator` makes it.
@@ -175,6 +177,8 @@ class TokenClassificationModule(LightningModule):
         """
         labels = batch["labels"].flatten()  # (windows * length,)
         losses = functional.cross_entropy(logits.flatten(0, 1).float(), labels, reduction="none")  # 0 without a label
+        if (meant := batch.get("meant_by_o")) is not None:
+            losses = marginal_losses(losses, logits=logits.float(), labels=batch["labels"], meant_by_o=meant)
         weights = torch.where(batch["word_index"].flatten() >= 0, 1.0, self.subword_weight) * (labels >= 0)
         loss: Tensor = (losses * weights).sum() / weights.sum()
         return loss

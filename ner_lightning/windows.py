@@ -28,6 +28,7 @@ class Windows:
         first_word: (windows,), int64: position in the split of the first word scored here; the others follow it.
         document_index: (windows,), int64: number of its document.
         words_before: (windows,), int64: how many words of the sentence stand before the first one scored here.
+        source_index: (windows,), int64: number of its file.
         path: The file that the arrays are mapped from; None in memory.
     """
 
@@ -39,6 +40,7 @@ class Windows:
     first_word: NDArray[Any]
     document_index: NDArray[Any]
     words_before: NDArray[Any]
+    source_index: NDArray[Any]
     path: Path | None = None
 
     @property
@@ -76,6 +78,7 @@ class Windows:
             self.first_word[chosen],
             self.document_index[chosen],
             self.words_before[chosen],
+            self.source_index[chosen],
         )
 
     def __reduce__(self) -> tuple[Any, ...]:  # a worker process maps the file itself
@@ -140,6 +143,7 @@ def write_windows(path: Path, parts: Iterable[Windows]) -> None:
         "first_word": column("first_word", windows),
         "document_index": column("document_index", windows),
         "words_before": column("words_before", windows),
+        "source_index": column("source_index", windows),
     }
     batch = pyarrow.record_batch(columns)
     with pyarrow.OSFile(str(path), "wb") as sink, pyarrow.ipc.new_stream(sink, batch.schema) as writer:
@@ -166,6 +170,7 @@ def read_windows(path: Path) -> Windows:
         batch.column("first_word").to_numpy(),
         batch.column("document_index").to_numpy(),
         batch.column("words_before").to_numpy(),
+        batch.column("source_index").to_numpy(),
         path,
     )
 
@@ -179,4 +184,5 @@ _COLUMNS = {
     "first_word": np.int64,
     "document_index": np.int64,
     "words_before": np.int64,
+    "source_index": np.int64,
 }

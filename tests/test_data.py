@@ -304,6 +304,7 @@ def test_describe_tells_what_one_wants_to_see_first(make, tiny_model, conll_file
         "commit": None,
         "files": ", ".join(str(conll_files / f"{split}.conll") for split in ("train", "validation", "test")),
         "scheme": "IOB2",
+        "annotated_types": None,
         "tokenizer": str(tiny_model),
         "max_seq_length": 20,
     }

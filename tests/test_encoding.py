@@ -446,6 +446,7 @@ def test_with_context_a_window_is_what_the_tokenizer_makes_of_sentences_with_sep
 @given(sentences=sentences, context=st.sampled_from(["document", "file"]), passage=st.integers(1, 4), data=st.data())
 def test_with_context_parts_joined_are_the_whole_encoded_at_once(tokenizer, sentences, context, passage, data):
     documents, whole = documents_of(sentences, data), encoder(tokenizer, max_seq_length=12, context=context)
+    sources = documents // 2
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("ner_lightning.encoding._PASSAGE", passage)  # so that some documents are longer
         parts = {name: [] for name in COLUMNS}
@@ -453,19 +454,38 @@ def test_with_context_parts_joined_are_the_whole_encoded_at_once(tokenizer, sent
         while start < len(sentences):
             end = min(end + data.draw(st.integers(1, 3)), len(sentences))
             last = end == len(sentences)
-            count = end - start if last else whole.whole_passages(documents[start:end])
+            count = end - start if last else whole.whole_passages(documents[start:end], sources[start:end])
             numbers = {"first_word": sum(map(len, sentences[:start])), "first_sentence": start}
             chosen = slice(start, start + count)
-            batch = columns_of(whole.encode(sentences[chosen], documents=documents[chosen], **numbers))
+            columns = {"documents": documents[chosen], "sources": sources[chosen]}
+            batch = columns_of(whole.encode(sentences[chosen], **columns, **numbers))
             for name, values in batch.items():
                 parts[name] += values
             start += count
-        assert parts == columns_of(whole.encode(sentences, documents=documents))
+        assert parts == columns_of(whole.encode(sentences, documents=documents, sources=sources))
 
 
 def test_context_of_a_file_crosses_documents(tokenizer):
     one = encoder(tokenizer, context="file")
     assert len(one.encode([["the"], ["lake"]], documents=np.array([0, 1]))) == 1
+
+
+@quick
+@given(sentences=sentences, context=st.sampled_from(["sentence", "document", "file"]), data=st.data())
+def test_no_window_holds_sentences_of_two_files(tokenizer, sentences, context, data):
+    sources, one = documents_of(sentences, data), encoder(tokenizer, max_seq_length=12, context=context)
+    whole = one.encode(sentences, documents=np.arange(len(sources)) // 2 + 100 * sources, sources=sources)
+    parts, found = {name: [] for name in COLUMNS}, []
+    for source in sorted(set(sources.tolist())):
+        first, last = np.searchsorted(sources, [source, source + 1])
+        numbers = {"first_word": sum(map(len, sentences[:first])), "first_sentence": int(first)}
+        documents = np.arange(first, last) // 2
+        alone = one.encode(sentences[first:last], documents=documents, **numbers)
+        for name, values in columns_of(alone).items():
+            parts[name] += values
+        found += [source] * len(alone)
+    assert columns_of(whole) == parts
+    assert whole.source_index.tolist() == found
 
 
 def test_without_a_separator_sentences_follow_each_other():
@@ -492,6 +512,7 @@ TWO = Windows(
     first_word=np.array([5, 6]),
     document_index=np.array([1, 1]),
     words_before=np.array([0, 2]),
+    source_index=np.array([1, 0]),
 )
 
 
@@ -513,6 +534,11 @@ def test_rows_are_padded_to_the_longest():
     }
 
 
+def test_what_an_o_may_stand_for_is_that_of_the_file_of_each_window():
+    table = np.array([[True, False, False], [True, False, True]])
+    assert collator(meant_by_o=table)(TWO)["meant_by_o"].tolist() == [[True, False, True], [True, False, False]]
+
+
 def test_all_tensors_are_int64():
     assert {value.dtype for value in collator()(TWO).values() if isinstance(value, torch.Tensor)} == {torch.int64}
 
@@ -521,7 +547,7 @@ def test_all_tensors_are_int64():
 @given(row_lengths=st.lists(st.integers(3, 64), min_size=1, max_size=5), multiple=st.sampled_from([1, 8, 16]))
 def test_length_is_the_next_multiple_within_the_limit(row_lengths, multiple):
     ones, zeros = np.ones(sum(row_lengths), dtype=bool), np.zeros(len(row_lengths))
-    rows = Windows(ones, ones, ones, ones, offsets_of(row_lengths), zeros, zeros, zeros)
+    rows = Windows(ones, ones, ones, ones, offsets_of(row_lengths), zeros, zeros, zeros, zeros)
     batch = collator(multiple=multiple, max_seq_length=61)(rows)
     width, longest = batch["input_ids"].shape[1], max(row_lengths)
     fitting = [n for n in range(longest, longest + multiple) if n % multiple == 0 and n <= 61]

@@ -24,6 +24,7 @@ def windows_of(lengths, seed=0):
         first_word=draw.integers(2**40, size=len(lengths)),
         document_index=draw.integers(2**40, size=len(lengths)),
         words_before=draw.integers(2**40, size=len(lengths)),
+        source_index=draw.integers(2**40, size=len(lengths)),
     )
 
 

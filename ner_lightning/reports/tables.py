@@ -15,6 +15,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 
 from ner_lightning.interruption import Interrupted
+from ner_lightning.partial_labels import in_words
 from ner_lightning.reports.columns import table
 from ner_lightning.windows import ranges
 
@@ -171,7 +172,7 @@ class RunSummary(Callback):
 
 
 def corpus_text(data: TokenClassificationDataModule, splits: Sequence[str]) -> str:
-    """Which data a run uses, in two lines: files or dataset with their sentences, labels and scheme."""
+    """Which data a run uses, files or dataset with their sentences, labels and scheme, partial annotation."""
     given = {"train": data.train_file, "validation": data.validation_file, "test": data.test_file}
     files = {split: paths if isinstance(paths, str) else " ".join(paths or []) for split, paths in given.items()}
     corpus, labels = data.corpus, data.labels
@@ -183,9 +184,10 @@ def corpus_text(data: TokenClassificationDataModule, splits: Sequence[str]) -> s
     named = data.dataset_name is not None and not any(files.values())
     source = f"{data.dataset_name}{f' at {corpus.commit}' if corpus.commit else ''}: " if named else ""
     more = f" ... ({len(labels)} in all)" if len(labels) > _SHOWN_LABELS else ""
+    partial = f"\nannotated   {in_words(data.annotated_types)}" if data.annotated_types and "train" in splits else ""
     return (
         f"data        {source}{', '.join(parts)}\n"
-        f"labels      {' '.join(labels[:_SHOWN_LABELS])}{more}, scheme {corpus.scheme}"
+        f"labels      {' '.join(labels[:_SHOWN_LABELS])}{more}, scheme {corpus.scheme}{partial}"
     )
 
 
