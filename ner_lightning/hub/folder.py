@@ -153,6 +153,7 @@ def write_model(
         model.config.max_seq_length = limit  # Tagger cuts windows as in training
     options = checkpoint["hyper_parameters"]
     model.config.decoding = options.get("decoding") or default_decoding(options["labels"])  # which Tagger uses, too
+    model.config.calibration = checkpoint.get("calibration")
     with _no_progress_bar(), naming(folder / "model.safetensors"):
         model.save_pretrained(folder, state_dict=weights)
     if not (folder / "config.json").is_file():
