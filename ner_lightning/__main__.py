@@ -9,6 +9,7 @@ import sys
 from collections.abc import Callable, Sequence
 from importlib import import_module
 from inspect import Parameter, signature
+from itertools import islice
 from pathlib import Path
 from types import ModuleType
 from typing import Any, NoReturn, get_origin, get_type_hints
@@ -28,6 +29,8 @@ _COMMANDS = {
     "predict": "ner_lightning.predict.files",
     "export": "ner_lightning.hub.folder",
     "push": "ner_lightning.hub.pushing",
+    "seeds": "ner_lightning.seeds",
+    "compare": "ner_lightning.reports.compare",
 }
 _OF_THE_TRAINER = ("fit", "validate", "test", "inspect")  # see `cli`
 
@@ -81,7 +84,10 @@ def _run(name: str, args: list[str]) -> int:
         f"{arg}=true" if arg in flags and then not in ("true", "false", "null") else arg
         for arg, then in zip(args, following, strict=False)
     ]
-    options = vars(_parser(name, command).parse_args(args))
+    parser = _parser(name, command)
+    if "fit_options" in signature(command).parameters:
+        args = _own_first(args, parser)
+    options = vars(parser.parse_args(args))
     options.pop("debug")
     if name == "predict":
         from ner_lightning.hardware import keep_memory
@@ -96,6 +102,18 @@ def _run(name: str, args: list[str]) -> int:
     if isinstance(done, Path):
         print(f"{name}ed: {done}")
     return 1 if done is False else 0
+
+
+def _own_first(args: list[str], parser: ArgumentParser) -> list[str]:
+    """Put what is no option of this command behind `--`, as words of another one."""
+    own, others, words = [], [], iter(args)
+    for word in words:
+        name, equals, _ = word.partition("=")
+        if name not in parser._option_string_actions or name == "--debug":  # argparse has no public list of them
+            others.append(word)
+        else:
+            own += [word] if equals or name in ("-h", "--help") else [word, *islice(words, 1)]
+    return [*own, *(["--", *others] if others else [])]
 
 
 class _Parser(ArgumentParser):

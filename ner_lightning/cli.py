@@ -155,9 +155,9 @@ class TokenClassificationCLI(LightningCLI):
             parser_kwargs={
                 "prog": program,
                 "description": ner_lightning.__doc__,
-                "epilog": "Three more need no Trainer: predict labels files, export writes a checkpoint as a folder "
-                "that transformers loads, push sends a run to the Hugging Face Hub "
-                f"({_PROGRAM} predict --help, export --help, push --help).",
+                "epilog": "More commands: seeds runs fit with several seeds, compare shows runs side by side, predict "
+                "labels files, export writes a checkpoint as a folder that transformers loads, push sends a run to the "
+                f"Hugging Face Hub ({_PROGRAM} predict --help, and so on).",
                 "allow_abbrev": False,
                 **{
                     name: {"usage": f"{program} {name} [--config FILE] [options]", "allow_abbrev": False}
@@ -209,6 +209,7 @@ class TokenClassificationCLI(LightningCLI):
             group.title = titles.get(name, group.title)
         parser.link_arguments("model.model_name_or_path", "data.model_name_or_path")
         parser.link_arguments("model.model_revision", "data.model_revision")
+        parser.link_arguments("model.keep_case", "data.keep_case")
         parser.link_arguments("model.trust_remote_code", "data.trust_remote_code")
         parser.link_arguments("data.labels", "model.labels", apply_on="instantiate")
         parser.add_argument(

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from ner_lightning.cache import cached, content_key, no_progress_bars
 from ner_lightning.errors import InputError
+from ner_lightning.partial_labels import annotated_labels
 from ner_lightning.quickstart import packaged
 from ner_lightning.readers import ReadOptions, Row, Source, read, read_folder, read_hub, read_memory
 from ner_lightning.tags import (
@@ -44,10 +45,12 @@ Files = str | Path | Sequence[str | Path] | None
 class Corpus:
     """Sentences with their tags as ids."""
 
-    splits: "DatasetDict"  # those that were given, with columns `tokens`, `tags` (ids over `labels`), `document_id`
+    # those that were given, with columns `tokens`, `tags` (ids over `labels`), `document_id`, `source_id` (of the file)
+    splits: "DatasetDict"
     labels: list[str]  # the names of the ids, IOB2 or plain
     scheme: Scheme  # in which the source spells its tags; IOB2 for entities with character offsets
     commit: str | None  # of the Hub dataset that was loaded; None for files
+    annotated: list[list[str]]  # the labels that may stand in each training file; empty where all may in each
 
 
 def load_corpus(
@@ -62,6 +65,7 @@ def load_corpus(
     options: ReadOptions | None = None,
     labels: Sequence[str] | Literal["all"] | None = None,
     scheme: Scheme | None = None,
+    annotated_types: Mapping[str, Sequence[str]] | None = None,
     validation_split: float | None = None,
     seed: int = 0,
 ) -> Corpus:
@@ -101,12 +105,22 @@ def load_corpus(
     parts = {split: replace(part, spelling=spelling) for split, part in parts.items()}
     scheme = _scheme(parts[decisive], scheme, None if "train" in parts else names)
     listed = _labels(parts.values() if labels == "all" else [parts[decisive]], names, scheme)
+    annotated = []
+    if annotated_types:
+        types: dict[Path | None, Sequence[str]] = {paths_of(file)[0]: named for file, named in annotated_types.items()}
+        annotated = annotated_labels(types, files=[one.path for one in sources.get("train", [])], labels=listed)
     if validation_split is not None:
+        if annotated and "validation" not in parts:
+            raise InputError(
+                f"--data.validation_split={validation_split}: with --data.annotated_types the training data may lack "
+                "entities that validation needs; give --data.validation_file, where all types are annotated"
+            )
         parts = _with_validation(parts, validation_split, seed)
     splits = DatasetDict()
     for split, part in parts.items():
-        splits[split] = _with_ids(split, part, listed, scheme, all_would_help=labels is None)
-    return Corpus(splits=splits, labels=listed, scheme=scheme, commit=commit)
+        own = annotated if split == "train" else []
+        splits[split] = _with_ids(split, part, listed, scheme, own, all_would_help=labels is None)
+    return Corpus(splits=splits, labels=listed, scheme=scheme, commit=commit, annotated=annotated)
 
 
 def paths_of(files: Files) -> list[Path]:
@@ -120,8 +134,8 @@ class _Part:
     """A split before its tags are ids."""
 
     sources: list[Source]  # of its rows, one after another
-    # `tokens`, `tags` as the sources spell them (None where a row has none), `document_id`, and `offsets`: whether the
-    # tags were made of character offsets
+    # `tokens`, `tags` as the sources spell them (None where a row has none), `document_id`, `source_id`, and `offsets`:
+    # whether the tags were made of character offsets
     rows: "Dataset"
     key: str  # stands for the rows
     kept: list[int] | None  # the rows that belong to the split
@@ -164,7 +178,8 @@ def _write(sources: list[Source], path: Path) -> None:
     from datasets import Features, List, Value
 
     strings = List(Value("string"))
-    columns = {"tokens": strings, "tags": strings, "document_id": Value("int64"), "offsets": Value("bool")}
+    numbers = {"document_id": Value("int64"), "source_id": Value("int64")}
+    columns = {"tokens": strings, "tags": strings, **numbers, "offsets": Value("bool")}
     schema, records = Features(columns).arrow_schema, _records(sources)
     with pyarrow.OSFile(str(path), "wb") as file, pyarrow.ipc.new_stream(file, schema) as writer:
         while batch := list(islice(records, 1000)):
@@ -185,7 +200,13 @@ def _records(sources: list[Source]) -> Iterator[dict[str, Any]]:
             elif not (one and isinstance(document, int)):
                 name = ("row", index) if document is None else ("document", str(document))
                 document = documents.setdefault((number, name), len(documents))
-            yield {"tokens": row.words, "tags": row.tags, "document_id": document, "offsets": row.spans is not None}
+            yield {
+                "tokens": row.words,
+                "tags": row.tags,
+                "document_id": document,
+                "source_id": number,
+                "offsets": row.spans is not None,
+            }
             index += 1
     if not annotated:
         raise _untagged(next(iter(sources[0])), sources[0])
@@ -316,17 +337,19 @@ def _with_validation(parts: dict[str, _Part], share: float, seed: int) -> dict[s
     return {**split, **{name: part for name, part in parts.items() if name != "train"}}
 
 
-def _with_ids(split: str, part: _Part, labels: list[str], scheme: Scheme, *, all_would_help: bool) -> "Dataset":
+def _with_ids(
+    split: str, part: _Part, labels: list[str], scheme: Scheme, annotated: list[list[str]], *, all_would_help: bool
+) -> "Dataset":
     from datasets import ClassLabel, Features, List
 
     ids = {label: index for index, label in enumerate(labels)}
 
     def convert(batch: dict[str, list[Any]], places: list[int]) -> dict[str, list[list[int]]]:
         rows = places if part.kept is None else [part.kept[place] for place in places]
-        columns = zip(rows, batch["tags"], batch["offsets"], strict=True)
-        return {"tags": [to_ids(row, _spelled(part, tags), offsets) for row, tags, offsets in columns]}
+        columns = zip(rows, batch["source_id"], batch["tags"], batch["offsets"], strict=True)
+        return {"tags": [to_ids(row, source, _spelled(part, tags), offsets) for row, source, tags, offsets in columns]}
 
-    def to_ids(row: int, tags: list[str], offsets: bool) -> list[int]:
+    def to_ids(row: int, source: int, tags: list[str], offsets: bool) -> list[int]:
         try:
             converted = tags if offsets else to_iob2(tags, scheme=scheme)
         except TagError as error:
@@ -338,9 +361,14 @@ def _with_ids(split: str, part: _Part, labels: list[str], scheme: Scheme, *, all
                     f"{part.place(row, word)}: label {label} of the {split} split is not in the label list "
                     f"{', '.join(labels)}; the list comes from the train split, --data.labels or the checkpoint{more}"
                 )
+            if annotated and label not in annotated[source]:
+                raise InputError(
+                    f"{part.place(row, word)}: an entity of {label[2:]}, which the file is said not to annotate: add "
+                    "it to the file's types in --data.annotated_types, or take the entity out"
+                )
         return [ids[label] for label in converted]
 
-    key = content_key(part.key, part.kept, part.spelling, labels, scheme)
+    key = content_key(part.key, part.kept, part.spelling, labels, scheme, annotated)
 
     def write(path: Path) -> None:
         rows = part.rows if part.kept is None else part.rows.select(part.kept)

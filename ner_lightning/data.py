@@ -19,9 +19,10 @@ from tqdm import tqdm  # type: ignore[import-untyped]
 
 from ner_lightning.cache import cached_file, content_key
 from ner_lightning.corpus import Corpus, load_corpus, paths_of
-from ner_lightning.encoding import Collator, Encoder
+from ner_lightning.encoding import Collator, Context, Encoder
 from ner_lightning.errors import InputError
 from ner_lightning.hardware import inference_tokens
+from ner_lightning.partial_labels import in_words, meant_by_o
 from ner_lightning.pretrained import load_config, load_tokenizer, window_length
 from ner_lightning.readers import ReadOptions, read_label_names
 from ner_lightning.readers.formats import Format
@@ -76,11 +77,18 @@ class TokenClassificationDataModule(LightningDataModule):
             labels and no entities (POS). Whatever the source has, IOB2 is what is learnt.
         entity_type: Type of all entities, for tags that name none (`O`, `B`, `I`; by default `ENTITY`), and for
             entities with offsets that name none.
+        annotated_types: Training files that do not annotate all types, each with those that it does:
+            `{people.conll: [PER]}`. An `O` there means none of these, and is no word against the others; a file that is
+            not named annotates all types. Validation and test data must annotate all.
         model_name_or_path: Hub id or folder of the model, whose tokenizer is used.
         model_revision: Branch, tag or commit of the model.
         trust_remote_code: Run the code that comes with the model, where it needs it.
+        keep_case: Let the tokenizer of an uncased encoder keep upper case, as `--model.keep_case` does.
         max_seq_length: Sub-words in a window, special tokens included; by default as many as the model takes.
             Longer sentences are cut into overlapping windows and every word is still scored once.
+        context: What a window holds: one `sentence`, or as many sentences of a `document` as there is room for, with
+            the tokenizer's separator between them, so that each is read with its neighbours. `file` takes neighbours
+            in the order of the file, whatever its documents are, or where it has none. `predict` does the same.
         label_all_tokens: Train on every sub-word of a word (continuation sub-words as `I-`, with
             `--model.subword_weight`), not only on the first. Scores read the first one in both cases;
             `transformers.pipeline` reads all of them, and with `simple` finds pieces of entities where the others were
@@ -121,10 +129,13 @@ class TokenClassificationDataModule(LightningDataModule):
         labels: list[str] | str | None = None,
         scheme: Scheme | None = None,
         entity_type: str | None = None,
+        annotated_types: dict[str, list[str]] | None = None,
         model_name_or_path: str = "bert-base-cased",
         model_revision: str | None = None,
         trust_remote_code: bool = False,
+        keep_case: bool = False,
         max_seq_length: int | None = None,
+        context: Context = "sentence",
         label_all_tokens: bool = False,
         batch_size: int | None = None,
         max_tokens: int | None = None,
@@ -164,10 +175,13 @@ class TokenClassificationDataModule(LightningDataModule):
             entity_type=entity_type,
         )
         self.scheme = scheme
+        self.annotated_types = annotated_types
         self.model_name_or_path = str(model_name_or_path)
         self.model_revision = model_revision
         self.trust_remote_code = trust_remote_code
+        self.keep_case = keep_case
         self.max_seq_length = max_seq_length
+        self.context = context
         self.label_all_tokens = label_all_tokens
         self.batch_size = 8 if batch_size is None and max_tokens is None else batch_size
         self.max_tokens = max_tokens
@@ -236,6 +250,7 @@ class TokenClassificationDataModule(LightningDataModule):
             options=self.read_options,
             labels=self._given_labels,
             scheme=self.scheme,
+            annotated_types=self.annotated_types,
             validation_split=self.validation_split,
             seed=self._seed(),
         )
@@ -244,13 +259,14 @@ class TokenClassificationDataModule(LightningDataModule):
     def encoder(self) -> Encoder:
         """What turns words into windows; loads the tokenizer at the first call."""
         name, revision, trust = self.model_name_or_path, self.model_revision, self.trust_remote_code
-        tokenizer = load_tokenizer(name, revision=revision, trust_remote_code=trust)
+        tokenizer = load_tokenizer(name, revision=revision, trust_remote_code=trust, keep_case=self.keep_case)
         config = load_config(name, revision=revision, trust_remote_code=trust)
         return Encoder(
             tokenizer,
             labels=self.labels,
             max_seq_length=window_length(tokenizer, config, asked=self.max_seq_length),
             label_all_tokens=self.label_all_tokens,
+            context=self.context,
         )
 
     def prepare_data(self) -> None:
@@ -311,6 +327,7 @@ class TokenClassificationDataModule(LightningDataModule):
             num_replicas=trainer.world_size if trainer else 1,
             rank=trainer.global_rank if trainer else 0,
         )
+        annotated = self.corpus.annotated if split == "train" else []
         # workers are asked for the first batches of a resumed run before Lightning tells the sampler the epoch
         sampler.set_epoch(max(self._epoch, _epochs_done(trainer)) if shuffle else 0)
         return DataLoader(
@@ -325,6 +342,7 @@ class TokenClassificationDataModule(LightningDataModule):
                 pad_token_id=self.encoder.tokenizer.pad_token_id or 0,
                 multiple=_MULTIPLE if torch.cuda.is_available() else 1,
                 max_seq_length=self.encoder.max_seq_length,
+                meant_by_o=np.array(meant_by_o(self.labels, annotated)) if annotated else None,
             ),
         )
 
@@ -377,6 +395,7 @@ class TokenClassificationDataModule(LightningDataModule):
                 "commit": self.corpus.commit,
                 "files": None if self.corpus.commit else self._files(),
                 "scheme": self.corpus.scheme,
+                "annotated_types": in_words(self.annotated_types) if self.annotated_types else None,
                 "tokenizer": self.model_name_or_path,
                 "max_seq_length": self.encoder.max_seq_length,
             },
@@ -398,6 +417,16 @@ class TokenClassificationDataModule(LightningDataModule):
         ]
         return ", ".join([*files, *(f"{split} rows in memory" for split in self._rows)]) or self.dataset_name
 
+    def _refuse_without_documents(self) -> None:
+        import pyarrow.compute as pc
+
+        column = self.corpus.splits["train"].data.column("document_id")
+        if pc.count_distinct(column).as_py() in (1, len(column)):
+            raise InputError(
+                "--data.context=document: the training data has no documents (-DOCSTART- lines, a document_id); "
+                "--data.context=file takes neighbouring sentences in the order of the file"
+            )
+
     def _seed(self) -> int:
         # --seed_everything leaves its number there, for Lightning's own samplers too
         return int(os.environ.get("PL_GLOBAL_SEED", "0")) if self.seed is None else self.seed
@@ -410,17 +439,34 @@ class TokenClassificationDataModule(LightningDataModule):
 
         rows, encoder = self.corpus.splits[split], self.encoder
 
+        if self.context == "document" and split == "train":
+            self._refuse_without_documents()
+
         def parts() -> Iterator[Windows]:
             word = sentence = 0
+            waiting: list[tuple[list[str], list[int], int, int]] = []  # of a passage whose end is not known yet
             # in a file a bar is a heap of control characters
             with tqdm(total=len(rows), desc=f"tokenising {split}", disable=not sys.stderr.isatty()) as bar:
                 for batch in rows.with_format("arrow").iter(1000):
-                    words, tags = (batch[name].to_pylist() for name in ("tokens", "tags"))
-                    documents = batch["document_id"].to_numpy()
-                    yield encoder.encode(words, tags, documents=documents, first_word=word, first_sentence=sentence)
+                    names = ("tokens", "tags", "document_id", "source_id")
+                    waiting += zip(*(batch[name].to_pylist() for name in names), strict=True)
+                    bar.update(len(batch))
+                    last = sentence + len(waiting) == len(rows)
+                    documents = np.array([document for _, _, document, _ in waiting])
+                    sources = np.array([source for *_, source in waiting])
+                    count = len(waiting) if last else encoder.whole_passages(documents, sources)
+                    words, tags, _, _ = zip(*waiting[:count], strict=True) if count else ((), (), (), ())
+                    yield encoder.encode(
+                        words,
+                        tags,
+                        documents=documents[:count],
+                        sources=sources[:count],
+                        first_word=word,
+                        first_sentence=sentence,
+                    )
                     word += sum(map(len, words))
-                    sentence += len(words)
-                    bar.update(len(words))
+                    sentence += count
+                    del waiting[:count]
 
         key = content_key(rows._fingerprint, encoder.fingerprint())  # for which `datasets` has no public name
         windows = read_windows(cached_file(key, lambda path: write_windows(path, parts())))
@@ -429,6 +475,8 @@ class TokenClassificationDataModule(LightningDataModule):
 
 
 def _recorded(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {_recorded(name): item for name, item in value.items()}
     if isinstance(value, list | tuple):
         return [str(item) for item in value]
     return str(value) if isinstance(value, Path) else value

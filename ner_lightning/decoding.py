@@ -104,7 +104,7 @@ class Grammar:
         """
         label_ids, scored = logits.argmax(-1), batch["word_index"] >= 0
         words, chosen = logits[scored], label_ids[scored]  # (words, labels), (words,)
-        window, sentence = scored.nonzero()[:, 0], _sentences(batch)[scored]
+        window, sentence = scored.nonzero()[:, 0], batch["sentence_index"][scored]
         enters = changes(window)
         starts = enters | changes(sentence)
         goes_on = enters & (batch["words_before"][window] > 0)
@@ -140,12 +140,6 @@ class Grammar:
 
 def _marks_entities(labels: Sequence[str]) -> bool:
     return is_entity_scheme(labels) and {opening(label) for label in labels} <= set(labels)
-
-
-def _sentences(batch: dict[str, Any]) -> Tensor:
-    """The sentence of each position, (windows, length)."""
-    sentences: Tensor = batch["sentence_index"][:, None]
-    return sentences.expand_as(batch["word_index"])
 
 
 def _viterbi(words: Tensor, sizes: Tensor, first: Tensor, following: Tensor) -> Tensor:

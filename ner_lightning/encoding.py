@@ -1,8 +1,9 @@
 """Words to windows of sub-word ids and labels, and to padded batches.
 
-Every word is scored in exactly one window: a sentence longer than `max_seq_length` is cut at word borders into
-overlapping windows, and each word belongs to the one in which it is furthest from a window edge. The only file that
-uses -100 and `word_ids()`.
+A window holds a sentence or, with `context`, as many sentences of a document as there is room for, with the tokenizer's
+separator between them. Every word is scored in exactly one window: what is longer than `max_seq_length` is cut at word
+borders into overlapping windows, and each word belongs to the one in which it is furthest from a window edge. The only
+file that uses -100 and `word_ids()`.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import chain, pairwise
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -33,6 +34,13 @@ log = logging.getLogger(__name__)
 IGNORE = -100  # the label that PyTorch's cross entropy leaves out
 
 _REPORTS = 20  # long words that are told of; a file that is full of them is not told word by word
+
+
+Context = Literal["sentence", "document", "file"]
+
+# Sentences of a document that are cut into windows together: a longer one is parted, as if it were several. Its first
+# and last sentences alone lose context by this, and a whole file may be one document.
+_PASSAGE = 1000
 
 
 class Window(NamedTuple):
@@ -61,6 +69,7 @@ class Encoder:
         max_seq_length: Sub-words in a window, special tokens included.
         label_all_tokens: Give each continuation sub-word `I-` of the word's type as its label; otherwise
             only the first sub-word carries a label. Scores read the first sub-word in both cases.
+        context: What a window holds: one `sentence`; sentences of a `document`, or of a `file` whatever its documents.
 
     Raises:
         InputError: `max_seq_length` leaves no room for a word between the special tokens.
@@ -73,11 +82,13 @@ class Encoder:
         labels: Sequence[str],
         max_seq_length: int,
         label_all_tokens: bool = False,
+        context: Context = "sentence",
     ) -> None:
         self.tokenizer = tokenizer
         self.labels = list(labels)
         self.max_seq_length = max_seq_length
         self.label_all_tokens = label_all_tokens
+        self.context = context
         self._spaces = needs_spaces(tokenizer)
         # Of these kinds a space may be a sub-word of its own, as before digits (Llama 3, Qwen). It says nothing of the
         # word yet, and nothing at all to a model that looks to the left alone: the sub-word behind it is scored.
@@ -85,7 +96,11 @@ class Encoder:
         self._space_id = lone[0] if len(lone) == 1 else None
         self._prefix, self._suffix = _special_tokens(tokenizer)
         self._capacity = max_seq_length - len(self._prefix) - len(self._suffix)
-        if self._capacity < 1:
+        # of a tokenizer without one, as GPT-2's, nothing stands between sentences
+        self._separator = None if context == "sentence" else tokenizer.sep_token_id
+        self._shared = self._capacity // (2 if context == "sentence" else 4)
+        self._longest = self._capacity - (self._separator is not None)  # sub-words of a word, which a separator follows
+        if self._longest < 1:
             raise InputError(
                 f"--data.max_seq_length={max_seq_length} leaves no room for a word beside "
                 f"{len(self._prefix) + len(self._suffix)} special tokens"
@@ -102,15 +117,18 @@ class Encoder:
         tag_ids: Sequence[Sequence[int]] | None = None,
         *,
         documents: NDArray[np.int64] | None = None,
+        sources: NDArray[np.int64] | None = None,
         first_word: int = 0,
         first_sentence: int = 0,
     ) -> Windows:
         """Encode consecutive sentences of a split.
 
         Args:
-            sentences: Words of each sentence; a sentence without words gives no window.
+            sentences: Words of each sentence; a sentence without words gives no window. With `context` they are whole
+                passages, see `whole_passages`.
             tag_ids: Label id of each word; None where there are none (prediction).
             documents: Number of the document of each sentence; by default each sentence is one.
+            sources: Number of the file of each sentence; by default all are of one.
             first_word: Position in the split of the first word of `sentences`.
             first_sentence: Position in the split of the first sentence.
 
@@ -118,17 +136,31 @@ class Encoder:
             The windows; `labels` are -100 where there is no loss.
         """
         ids, sizes = self._pieces(sentences)
-        words = offsets_of([len(words) for words in sentences])  # before each sentence
+        lengths = [len(words) for words in sentences]
+        sentence = np.repeat(np.arange(len(sentences)), lengths)  # of each word
+        numbers = first_sentence + np.arange(len(sentences)) if documents is None else documents
+        files = np.zeros(len(sentences), dtype=np.int64) if sources is None else sources
+        borders = self._passages(numbers, files)  # before each passage, in sentences
         starts = offsets_of(sizes)  # sub-words before each word
-        number, start, end, first, last = np.array(self._cut(words, starts), dtype=np.int64).reshape(-1, 5).T
-        owner = np.repeat(np.arange(len(sizes)), sizes)  # the word of each sub-word
         # the sub-word of each word that is scored: the one behind a space that is a sub-word of its own
-        lead = starts[:-1] + ((sizes > 1) & (ids[starts[:-1]] == self._space_id) if self._space_id is not None else 0)
+        lead = (sizes > 1) & (ids[starts[:-1]] == self._space_id) if self._space_id is not None else 0
+        # the words with a separator behind them, which is one sub-word more of theirs
+        passage = np.repeat(np.arange(len(borders) - 1), np.diff(borders))[sentence]
+        parted = (np.diff(sentence) != 0) & (np.diff(passage) == 0) & (self._separator is not None)
+        ends = np.flatnonzero(parted)
+        ids = np.insert(ids, starts[ends + 1], self._separator or 0)
+        sizes[ends] += 1
+        starts = offsets_of(sizes)
+        lead = starts[:-1] + lead
+        start, end, first, last = (
+            np.array(self._cut(offsets_of(lengths)[borders], starts), dtype=np.int64).reshape(-1, 4).T
+        )
+        owner = np.repeat(np.arange(len(sizes)), sizes)  # the word of each sub-word
         labels = np.full(len(ids), IGNORE)
         if tag_ids is not None:
             gold = np.fromiter(chain.from_iterable(tag_ids), dtype=np.int64, count=len(sizes))
             labels = self._continuation[gold][owner]
-            labels[starts[:-1]] = IGNORE
+            labels[starts[:-1]] = labels[starts[ends + 1] - 1] = IGNORE
             labels[lead] = gold
         leads = np.zeros(len(ids), dtype=bool)
         leads[lead] = True
@@ -142,18 +174,30 @@ class Encoder:
             input_ids=np.empty(offsets[-1], dtype=np.int32),
             labels=np.full(offsets[-1], IGNORE, dtype=np.int32),
             scored=np.zeros(offsets[-1], dtype=bool),
+            sentence_index=np.full(offsets[-1], -1, dtype=np.int32),
             offsets=offsets,
             first_word=first_word + first,
-            sentence_index=first_sentence + number,
-            document_index=first_sentence + number if documents is None else documents[number],
-            words_before=first - words[number],
+            document_index=numbers[sentence[first]],
+            words_before=first - offsets_of(lengths)[sentence[first]],
+            source_index=files[sentence[first]],
         )
         windows.input_ids[offsets[:-1, None] + np.arange(before)] = self._prefix
         windows.input_ids[to] = ids[of]
         windows.input_ids[offsets[1:, None] - behind + np.arange(behind)] = self._suffix
         windows.labels[to] = np.where(here, labels[of], IGNORE)
         windows.scored[to] = leads[of] & here
+        windows.sentence_index[to] = first_sentence + sentence[owner[of]]
         return windows
+
+    def whole_passages(self, documents: NDArray[np.int64], sources: NDArray[np.int64] | None = None) -> int:
+        """How many of some sentences can be encoded before those behind them are known.
+
+        Args:
+            documents: Number of the document of each of them, the first of which begins a passage.
+            sources: Number of the file of each of them; by default all are of one.
+        """
+        files = np.zeros_like(documents) if sources is None else sources
+        return len(documents) if self.context == "sentence" else int(self._passages(documents, files)[-2:][0])
 
     def align(self, words: Sequence[str], tag_ids: Sequence[int]) -> list[Piece]:
         """One sentence as the model sees it, sub-word by sub-word, for a person to read.
@@ -164,7 +208,7 @@ class Encoder:
         """
         aligned = []
         windows, (_, sizes) = self.encode([words], [tag_ids]), self._pieces([words])
-        for number, window in enumerate(cut(sizes.tolist(), self._capacity)):
+        for number, window in enumerate(cut(sizes.tolist(), self._capacity, shared=self._shared)):
             inside = [words[i] for i in range(window.start, window.end) for _ in range(sizes[i])]
             owner = [*[None] * len(self._prefix), *inside, *[None] * len(self._suffix)]
             row = windows[[number]]
@@ -184,6 +228,7 @@ class Encoder:
             self.labels,
             self.max_seq_length,
             self.label_all_tokens,
+            self.context,
             self._spaces,
             self._prefix,
             self._suffix,
@@ -214,7 +259,7 @@ class Encoder:
         self, sentences: Sequence[Sequence[str]], ids: NDArray[Any], sizes: NDArray[Any]
     ) -> tuple[NDArray[Any], NDArray[Any]]:
         empty = sizes == 0  # white space, control characters: the word still has to be scored
-        long = sizes > self._capacity
+        long = sizes > self._longest
         words = list(chain.from_iterable(sentences)) if empty.any() or long.any() else []
         if empty.any():
             unknown = self._space_id if self.tokenizer.unk_token_id is None else self.tokenizer.unk_token_id
@@ -229,38 +274,49 @@ class Encoder:
                     "the word %.40r has %d sub-words, a window holds %d: the rest of the word is not seen",
                     words[number],
                     sizes[number],
-                    self._capacity,
+                    self._longest,
                 )
-        within = np.minimum(sizes, self._capacity)
+        within = np.minimum(sizes, self._longest)
         return ids[ranges(offsets_of(sizes)[:-1], within)], within
 
-    def _cut(self, words: NDArray[Any], starts: NDArray[Any]) -> list[tuple[int, ...]]:
-        """Sentence, and `Window` over the words of all sentences, of each window."""
+    def _passages(self, documents: NDArray[np.int64], files: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Where the sentences begin that are cut into windows together, and where the last of them ends."""
+        numbers = np.arange(len(documents))
+        if self.context == "sentence":
+            return np.arange(len(documents) + 1)
+        begins = numbers == 0
+        begins[1:] = np.diff(documents if self.context == "document" else files) != 0
+        within = numbers - np.maximum.accumulate(np.where(begins, numbers, 0))  # sentence in its document
+        return np.append(np.flatnonzero(within % _PASSAGE == 0), len(documents))
+
+    def _cut(self, borders: NDArray[np.int64], starts: NDArray[Any]) -> list[tuple[int, ...]]:
+        """`Window` over the words of all sentences, of each window; borders are those of passages, in words."""
         rows: list[tuple[int, ...]] = []
-        for number, (start, end) in enumerate(pairwise(words.tolist())):
+        for start, end in pairwise(borders.tolist()):
             if starts[end] - starts[start] <= self._capacity:
-                rows += [(number, start, end, start, end)] if start < end else []
+                rows += [(start, end, start, end)] if start < end else []
             else:
-                windows = cut(np.diff(starts[start : end + 1]).tolist(), self._capacity)
-                rows += [(number, *(start + word for word in window)) for window in windows]
+                windows = cut(np.diff(starts[start : end + 1]).tolist(), self._capacity, shared=self._shared)
+                rows += [tuple(start + word for word in window) for window in windows]
         return rows
 
 
-def cut(sizes: Sequence[int], capacity: int) -> list[Window]:
-    """Cut a sentence into overlapping windows and give each word to one of them.
+def cut(sizes: Sequence[int], capacity: int, *, shared: int) -> list[Window]:
+    """Cut a sentence, or what is read like one, into overlapping windows and give each word to one of them.
 
-    Neighbouring windows share up to half of `capacity`. A word goes to the window in which the smaller of its
-    distances to the two ends, in sub-words, is largest; an end of the sentence is no cut and does not count.
+    A word goes to the window in which the smaller of its distances to the two ends, in sub-words, is largest; an end of
+    the sentence is no cut and does not count.
 
     Args:
         sizes: Sub-words of each word, none above `capacity`.
         capacity: Sub-words that fit in a window.
+        shared: Sub-words that neighbouring windows share at most.
 
     Returns:
         Windows from left to right. Each word of the sentence is scored in exactly one of them, each window scores one.
     """
     words, starts = len(sizes), offsets_of(sizes)
-    spans = _spans(starts.tolist(), capacity)
+    spans = _spans(starts.tolist(), capacity, shared)
     best, owner = np.full(words, -1.0), np.zeros(words, dtype=np.int64)  # distance to the nearer cut, window
     for number, (start, end) in enumerate(spans):
         left = starts[start:end] - starts[start] if start else np.inf
@@ -276,7 +332,7 @@ def cut(sizes: Sequence[int], capacity: int) -> list[Window]:
     ]
 
 
-def _spans(starts: list[int], capacity: int) -> list[tuple[int, int]]:
+def _spans(starts: list[int], capacity: int, most: int) -> list[tuple[int, int]]:
     words = len(starts) - 1
     spans: list[tuple[int, int]] = []
     start = 0
@@ -287,7 +343,7 @@ def _spans(starts: list[int], capacity: int) -> list[tuple[int, int]]:
             return [*spans, (bisect_left(starts, starts[words] - capacity), words)]
         spans.append((start, end))
         # the next word must fit beside what is repeated
-        shared = min(capacity // 2, capacity - (starts[end + 1] - starts[end]))
+        shared = min(most, capacity - (starts[end + 1] - starts[end]))
         start = min(max(bisect_left(starts, starts[end] - shared), start + 1), end)
 
 
@@ -300,12 +356,14 @@ class Collator:
         pad_token_id: Id that fills `input_ids`; its attention mask is 0.
         multiple: Pad to a multiple of this, 8 on a GPU for its matrix units.
         max_seq_length: Never pad beyond this, where the positions of the model may end.
+        meant_by_o: The labels that an `O` may stand for in each file, see `partial_labels`; by default `O` alone.
     """
 
     num_words: int
     pad_token_id: int
     multiple: int
     max_seq_length: int
+    meant_by_o: NDArray[np.bool_] | None = None
 
     def __call__(self, windows: Windows) -> dict[str, torch.Tensor | int]:
         """Make a batch.
@@ -314,9 +372,10 @@ class Collator:
             windows: Those of the batch, one or more.
 
         Returns:
-            `input_ids`, `attention_mask`, `labels`, `word_index` (position in the split, -1 where no word is scored):
-            (windows, length); `sentence_index`, `document_index`, `words_before` (words of the sentence before the
-            first one scored in a window): (windows,); `num_words`.
+            `input_ids`, `attention_mask`, `labels`, `word_index` (position in the split, -1 where no word is scored),
+            `sentence_index` (position in the split, -1 where there is none): (windows, length); `document_index`,
+            `words_before` (words of its sentence before the first one scored in a window): (windows,); `num_words`;
+            with `meant_by_o` the row of it that each window has: (windows, labels).
         """
         longest = int(windows.lengths.max())
         length = max(longest, min(-(-longest // self.multiple) * self.multiple, self.max_seq_length))
@@ -329,16 +388,19 @@ class Collator:
 
         scored = pad(windows.scored, 0)
         word_index = np.where(scored, windows.first_word[:, None] + scored.cumsum(axis=1) - 1, -1)
-        return {
+        batch: dict[str, torch.Tensor | int] = {
             "input_ids": torch.from_numpy(pad(windows.input_ids, self.pad_token_id)),
             "attention_mask": torch.from_numpy(inside.astype(np.int64)),
             "labels": torch.from_numpy(pad(windows.labels, IGNORE)),
             "word_index": torch.from_numpy(word_index),
-            "sentence_index": torch.from_numpy(windows.sentence_index),
+            "sentence_index": torch.from_numpy(pad(windows.sentence_index, -1)),
             "document_index": torch.from_numpy(windows.document_index),
             "words_before": torch.from_numpy(windows.words_before),
             "num_words": self.num_words,
         }
+        if self.meant_by_o is not None:
+            batch["meant_by_o"] = torch.from_numpy(self.meant_by_o[windows.source_index])
+        return batch
 
 
 def _special_tokens(tokenizer: PreTrainedTokenizerFast) -> tuple[list[int], list[int]]:

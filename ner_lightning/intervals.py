@@ -23,14 +23,16 @@ class Interval(NamedTuple):
 
 
 def f1_interval(counts: NDArray[np.int64], *, draws: int = 1000, seed: int = 0) -> Interval:
-    """The interval of micro F1.
+    """The interval of micro F1, or of its mean over some runs.
 
     Args:
-        counts: Entities of each unit (document or sentence) that are right, predicted and gold: (units, 3).
+        counts: Entities of each unit (document or sentence) that are right, predicted and gold: (units, 3), or
+            (runs, units, 3) of runs on the same units.
         draws: How often all units are drawn anew.
         seed: Of the draws.
     """
-    return _percentiles(_f1(_resampled(counts[None], draws=draws, seed=seed)[0]))
+    runs = counts if counts.ndim == 3 else counts[None]
+    return _percentiles(_f1(_resampled(runs, draws=draws, seed=seed)).mean(0))
 
 
 def difference_interval(
@@ -39,7 +41,7 @@ def difference_interval(
     """The interval of the mean F1 of some runs less that of others, on the same units: a paired bootstrap.
 
     Args:
-        counts: (runs, units, 3), as `f1_interval` takes them, of each run.
+        counts: (runs, units, 3), as `f1_interval` takes them.
         others: (other runs, units, 3).
         draws: How often all units are drawn anew, the same for all runs.
         seed: Of the draws.

@@ -9,7 +9,9 @@ from functools import partial
 from itertools import pairwise
 from typing import Any, Literal
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torchmetrics import Metric
 from torchmetrics.utilities import dim_zero_cat
@@ -41,7 +43,8 @@ class EntityScore(Metric):
         confidence: With the logits of the words, `fit` makes a calibration, which is then in `calibration`, and adds
             its `temperature`; `measure` adds the calibration error of entities with the `calibration` that is set,
             and before it.
-        interval: Of entities, add the 95 % interval of F1 by bootstrap, see `intervals.f1_interval`.
+        interval: Of entities, add the 95 % interval of F1 by bootstrap, see `intervals.f1_interval`, and keep what it
+            is made of as `counts`.
 
     Examples:
         >>> from torch import tensor
@@ -81,6 +84,8 @@ class EntityScore(Metric):
         self.calibration: Calibration | None = None
         self._entities = is_entity_scheme(labels)
         self.interval = interval and self._entities
+        # by type, how many entities of each document (or sentence) were right, predicted and gold: (units, 3)
+        self.counts: dict[str, NDArray[np.int64]] = {}
         # one flat vector per update, of 32 bits: five numbers a word, and the bits of its logits: one collective for
         # all of them, and of one dimension, as is the empty vector that torchmetrics puts in for a process that saw
         # nothing
@@ -160,19 +165,21 @@ class EntityScore(Metric):
         scores["accuracy"] = int((predictions == targets).sum()) / max(len(targets), 1)
         scores["words"] = float(len(targets))
         # a type that occurs nowhere has its zeros too, so that every epoch logs the same names
-        for name in sorted(types | by_type.keys()):
+        names = sorted(types | by_type.keys())
+        for name in names:
             numbers = by_type.get(name, (0.0, 0.0, 0.0, 0.0))
             scores |= {f"{key}_{name}": number for key, number in zip(_NAMES, numbers, strict=True)}
         if self.confidence is not None:
             words = predictions.long(), targets.long(), sentence_index, self.labels
             scores |= self._confidence(rows[:, 5:].contiguous().view(torch.float32), *words)
         if self.interval:
-            counts = _counts(gold, predicted, mode=self.mode)
+            counts = _counts(gold, predicted, types=names, mode=self.mode)
             documents, of = torch.unique(document_index[[0, *borders.tolist()]], return_inverse=True)
             unit = "sentences" if len(documents) == 1 else "documents"
             if unit == "documents":
-                counts = torch.zeros(len(documents), 3, dtype=torch.int64).index_add_(0, of, counts)
-            low, high = f1_interval(counts.numpy())
+                counts = torch.zeros(len(documents), len(names), 3, dtype=torch.int64).index_add_(0, of, counts)
+            self.counts = {name: counts[:, column].numpy() for column, name in enumerate(names)}
+            low, high = f1_interval(counts.sum(1).numpy())
             scores |= {"interval_low": low, "interval_high": high, f"interval_{unit}": float(len(counts))}
         return scores
 
@@ -208,19 +215,26 @@ class EntityScore(Metric):
         return [tags[start:end] for start, end in pairwise([0, *borders, len(tags)])]
 
 
-def _counts(gold: list[list[str]], predicted: list[list[str]], *, mode: Literal["default", "strict"]) -> Tensor:
-    """Entities of each sentence that are right, predicted and gold, as seqeval finds them: (sentences, 3)."""
+def _counts(
+    gold: list[list[str]], predicted: list[list[str]], *, types: list[str], mode: Literal["default", "strict"]
+) -> Tensor:
+    """Entities of each sentence that are right, predicted and gold, as seqeval finds them: (sentences, types, 3)."""
     if mode == "strict":
         from seqeval.scheme import IOB2, Entities
 
         of_both = (Entities(tags, IOB2).entities for tags in (gold, predicted))
-        found = [[{entity.to_tuple() for entity in sentence} for sentence in entities] for entities in of_both]
+        found = [[{(e.tag, e.start, e.end) for e in sentence} for sentence in entities] for entities in of_both]
     else:
         from seqeval.metrics.sequence_labeling import get_entities
 
         found = [[set(get_entities(sentence)) for sentence in tags] for tags in (gold, predicted)]
-    counts = [(len(there & guess), len(guess), len(there)) for there, guess in zip(*found, strict=True)]
-    return torch.tensor(counts, dtype=torch.int64).view(-1, 3)
+    counts = np.zeros((len(gold), len(types), 3), dtype=np.int64)
+    columns = {name: column for column, name in enumerate(types)}
+    for row, (there, guess) in enumerate(zip(*found, strict=True)):
+        for place, entities in enumerate((there & guess, guess, there)):
+            for name, _, _ in entities:
+                counts[row, columns[name], place] += 1
+    return torch.from_numpy(counts)
 
 
 def _entity_scores(

@@ -30,6 +30,7 @@ from ner_lightning.embedding import CompactEmbedding, compact
 from ner_lightning.encoding import Collator
 from ner_lightning.errors import InputError
 from ner_lightning.metrics import EntityScore
+from ner_lightning.partial_labels import marginal_losses
 from ner_lightning.pretrained import head_parameters, load_token_classifier
 from ner_lightning.products import onednn_products
 from ner_lightning.windows import Windows
@@ -52,6 +53,9 @@ class TokenClassificationModule(LightningModule):
         model_revision: Branch, tag or commit of the model.
         trust_remote_code: Run the code that comes with the model, where it needs it. Only the command line can say
             so, and each time anew: no config file and no checkpoint.
+        keep_case: Let an uncased encoder see upper case: spellings with it get embeddings of their own, which begin as
+            those in lower case do. For tokenizers of BERT's kind that lower-case. The table becomes nearly three times
+            as large; a step does not take longer.
         pretrained: Load the weights; otherwise draw them at random for the same configuration.
         learning_rate: Peak of the learning rate.
         head_learning_rate: Peak of the learning rate of the classifier on top; by default `learning_rate`.
@@ -87,6 +91,7 @@ class TokenClassificationModule(LightningModule):
         labels: list[str],
         model_revision: str | None = None,
         trust_remote_code: bool = False,
+        keep_case: bool = False,
         pretrained: bool = True,
         learning_rate: float = 2e-5,
         head_learning_rate: float | None = None,
@@ -135,6 +140,7 @@ class TokenClassificationModule(LightningModule):
             pretrained=pretrained,
             revision=model_revision,
             trust_remote_code=trust_remote_code,
+            keep_case=keep_case,
         )
         if gradient_checkpointing:
             _recompute_activations(self.model, onednn=onednn)
@@ -165,7 +171,8 @@ class TokenClassificationModule(LightningModule):
     def loss(self, batch: Batch, logits: Tensor) -> Tensor:
         """What training minimises: mean cross entropy over labelled sub-words. Override it for another loss.
 
-        The first sub-word of a word has weight 1, the others `subword_weight`.
+        The first sub-word of a word has weight 1, the others `subword_weight`. Of a file that annotates some types only
+        (`meant_by_o` in the batch), see `partial_labels`.
 
         Args:
             batch: As `encoding.Collator` makes it.
@@ -173,6 +180,8 @@ class TokenClassificationModule(LightningModule):
         """
         labels = batch["labels"].flatten()  # (windows * length,)
         losses = functional.cross_entropy(logits.flatten(0, 1).float(), labels, reduction="none")  # 0 without a label
+        if (meant := batch.get("meant_by_o")) is not None:
+            losses = marginal_losses(losses, logits=logits.float(), labels=batch["labels"], meant_by_o=meant)
         weights = torch.where(batch["word_index"].flatten() >= 0, 1.0, self.subword_weight) * (labels >= 0)
         loss: Tensor = (losses * weights).sum() / weights.sum()
         return loss
@@ -355,9 +364,9 @@ class TokenClassificationModule(LightningModule):
     def _score(self, batch: Batch, score: EntityScore, stage: str) -> None:
         word_index, predictions, logits = self._words(batch)
         scored = batch["word_index"] >= 0  # (windows, length)
-        sentences, documents = (batch[f"{name}_index"][:, None].expand_as(scored) for name in ("sentence", "document"))
+        documents = batch["document_index"][:, None].expand_as(scored)
         targets = batch["labels"][scored]
-        units = {"sentence_index": sentences[scored], "document_index": documents[scored]}
+        units = {"sentence_index": batch["sentence_index"][scored], "document_index": documents[scored]}
         score.update(word_index, predictions, targets, **units, num_words=batch["num_words"], logits=logits)
         # of words alone, weighted by their number: the loss of a split depends neither on its batches nor on how its
         # sub-words are trained; on several processes a batch that two of them have counts twice, here and in no score

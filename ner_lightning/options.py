@@ -33,6 +33,7 @@ _LINKED = {
     "model.labels",
     "data.model_name_or_path",
     "data.model_revision",
+    "data.keep_case",
     "model.trust_remote_code",
     "data.trust_remote_code",
 }
@@ -99,7 +100,9 @@ def recorded_options(checkpoint: dict[str, Any], subcommand: str, *, given: Any)
             recorded = config.get(group, {}).items()
             options |= {f"{group}.{name}": value for name, value in recorded if name not in left_out}
     own_source = any(given["data"][name] is not None for name in _SOURCES)
-    options |= {f"data.{name}": value for name, value in data.items() if not (own_source and name in _SOURCES)}
+    # a run that goes on must not lose it: it says so where it does not fit other files
+    of_sources = _SOURCES if subcommand == "fit" else _SOURCES | {"annotated_types"}
+    options |= {f"data.{name}": value for name, value in data.items() if not (own_source and name in of_sources)}
     same_dataset = all(given["data"][name] == data.get(name) for name in ("dataset_name", "dataset_config_name"))
     if not own_source or same_dataset:  # the very rows, whatever the branch holds by now
         options["data.dataset_revision"] = state.get("dataset_commit") or data.get("dataset_revision")

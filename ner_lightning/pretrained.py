@@ -14,6 +14,7 @@ from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ner_lightning import casing
 from ner_lightning.errors import InputError
 from ner_lightning.quickstart import packaged
 
@@ -41,7 +42,11 @@ _DEFAULT_LENGTH = 512
 
 
 def load_tokenizer(
-    model_name_or_path: str, *, revision: str | None = None, trust_remote_code: bool = False
+    model_name_or_path: str,
+    *,
+    revision: str | None = None,
+    trust_remote_code: bool = False,
+    keep_case: bool = False,
 ) -> PreTrainedTokenizerFast:
     """Load a fast tokenizer that splits words as it splits the text that they make.
 
@@ -54,6 +59,7 @@ def load_tokenizer(
         model_name_or_path: Hub id or local folder.
         revision: Branch, tag or commit of the Hub repository.
         trust_remote_code: Run the code that comes with the model, where it needs it.
+        keep_case: Let one that lower-cases keep upper case, see `casing`.
 
     Raises:
         InputError: There is no such tokenizer, or one without words, or only a slow one, which cannot say which word
@@ -89,7 +95,7 @@ def load_tokenizer(
             "scored here",
             model_name_or_path,
         )
-    return tokenizer
+    return casing.keep_case(tokenizer) if keep_case else tokenizer
 
 
 def needs_spaces(tokenizer: PreTrainedTokenizerFast) -> bool:
@@ -181,6 +187,7 @@ def load_token_classifier(
     pretrained: bool = True,
     revision: str | None = None,
     trust_remote_code: bool = False,
+    keep_case: bool = False,
 ) -> PreTrainedModel:
     """Load an encoder with a head for `labels`, in float32.
 
@@ -193,6 +200,7 @@ def load_token_classifier(
         pretrained: Load the weights; otherwise draw them at random for the same configuration.
         revision: Branch, tag or commit of the Hub repository.
         trust_remote_code: Run the code that comes with the model, where it needs it.
+        keep_case: Embed the upper case that its tokenizer keeps with this option, see `casing`.
 
     Raises:
         InputError: There is no such model, or its head has the same labels in another order.
@@ -217,7 +225,12 @@ def load_token_classifier(
     )
     if not pretrained:
         with _one_sentence(model_name_or_path):
-            return draw().train()
+            model = draw()
+        if keep_case:
+            casing.add_spellings(
+                model, load_tokenizer(model_name_or_path, revision=revision, trust_remote_code=trust_remote_code)
+            )
+        return model.train()
     with _quiet_transformers():
         model, loading = _load(
             AutoModelForTokenClassification.from_pretrained,
@@ -242,6 +255,10 @@ def load_token_classifier(
         )
     if lost := sorted(drawn - head.keys()):
         log.warning("%s lacks weights of its encoder, drawn at random: %s", model_name_or_path, ", ".join(lost))
+    if keep_case:
+        casing.add_spellings(
+            model, load_tokenizer(model_name_or_path, revision=revision, trust_remote_code=trust_remote_code)
+        )
     return model.train()  # `from_pretrained` leaves it in eval mode, and Lightning keeps the mode it finds: no dropout
 
 

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import re
 import shutil
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Literal
 
@@ -18,9 +16,9 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from ner_lightning.checkpoints import kept_in
 from ner_lightning.data import TokenClassificationDataModule
 from ner_lightning.errors import InputError
-from ner_lightning.files import digest, remove_left_behind, replacing
-from ner_lightning.model import is_whole
-from ner_lightning.scores import beside, scores_of
+from ner_lightning.files import remove_left_behind, replacing
+from ner_lightning.model import TokenClassificationModule, is_whole
+from ner_lightning.scores import scores_of, write_test
 
 log = logging.getLogger(__name__)
 
@@ -158,7 +156,7 @@ class LastCheckpoint(ModelCheckpoint):
 
 
 class TestRecord(Callback):
-    """After `test`, write the scores beside the checkpoint (`best.test.json`), where its model card finds them."""
+    """After `test`, write the scores beside the checkpoint (`best.test.json`), for its model card and `compare`."""
 
     __test__ = False  # no test, whatever pytest may think
 
@@ -169,15 +167,13 @@ class TestRecord(Callback):
             return
         if not isinstance(data, TokenClassificationDataModule):
             return
-        path = Path(trainer.ckpt_path)
         values = {name: float(value) for name, value in trainer.callback_metrics.items()}
         split = scores_of("test", values, dict(data.hparams), data.corpus.commit)
+        counts = pl_module.test_score.counts if isinstance(pl_module, TokenClassificationModule) else {}
         try:
-            with replacing(beside(path)) as partial:
-                record = {"checkpoint": digest(path), **asdict(split)}
-                partial.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
+            write_test(Path(trainer.ckpt_path), split, counts)
         except (OSError, ValueError) as error:  # a folder that cannot be written to is no reason to lose the table
-            log.warning("the scores are not kept for a model card: %s", error)
+            log.warning("the scores are not kept for a model card and for `compare`: %s", error)
 
 
 def _mode(monitor: str | None) -> Literal["max", "min"]:

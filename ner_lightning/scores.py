@@ -4,16 +4,22 @@ from __future__ import annotations
 
 import json
 import logging
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from math import isfinite
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from ner_lightning.checkpoints import data_state
 from ner_lightning.corpus import paths_of
-from ner_lightning.files import digest
+from ner_lightning.files import digest, replacing
 
 log = logging.getLogger(__name__)
+
+# by type: entities of each document (or sentence) that are right, predicted and gold, (units, 3); empty for labels
+Counts = dict[str, NDArray[np.int64]]
 
 
 @dataclass(frozen=True)
@@ -31,16 +37,32 @@ class SplitScores:
 
 def read_splits(ckpt_path: Path, checkpoint: dict[str, Any]) -> list[SplitScores]:
     """The data of a checkpoint, with what its weights scored as far as it is known."""
-    splits = known_splits(checkpoint)
+    tested, _ = read_test(ckpt_path)
+    return [*known_splits(checkpoint), *([tested] if tested else [])]
+
+
+def read_test(ckpt_path: Path) -> tuple[SplitScores | None, Counts]:
+    """What a test of a checkpoint scored, and the counts that it kept; None where these weights were not tested."""
     path = beside(ckpt_path)
     if path.is_file():
         try:
             record = json.loads(path.read_text(encoding="utf-8"))
+            kept = record.pop("counts", {}).items()
             if record.pop("checkpoint") == digest(ckpt_path):  # else of weights that were there before
-                splits.append(SplitScores(**record))
+                counts = {name: np.array(rows, dtype=np.int64).reshape(-1, 3) for name, rows in kept}
+                return SplitScores(**record), counts
         except (ValueError, TypeError, KeyError, AttributeError):  # whatever else is in it
             log.warning("%s is damaged: the scores of the test are left out; run `test` again", path)
-    return splits
+    return None, {}
+
+
+def write_test(ckpt_path: Path, split: SplitScores, counts: Counts) -> None:
+    """Write beside a checkpoint what a test of it scored, with what tells these weights from later ones."""
+    rows = {name: of_type.tolist() for name, of_type in counts.items()}
+    record = {"checkpoint": digest(ckpt_path), **asdict(split), "counts": rows}
+    lines = (f"{json.dumps(name)}: {json.dumps(value)}" for name, value in record.items())  # no line for each number
+    with replacing(beside(ckpt_path)) as partial:
+        partial.write_text("{\n" + ",\n".join(lines) + "\n}\n", encoding="utf-8")
 
 
 def known_splits(checkpoint: dict[str, Any]) -> list[SplitScores]:

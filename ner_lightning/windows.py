@@ -23,22 +23,24 @@ class Windows:
         input_ids: (sub-words,), int32.
         labels: (sub-words,), int32.
         scored: (sub-words,), bool: where the label of a word is read.
+        sentence_index: (sub-words,), int32: position in the split of the sentence; -1 at special tokens.
         offsets: (windows + 1,), int64, from 0.
         first_word: (windows,), int64: position in the split of the first word scored here; the others follow it.
-        sentence_index: (windows,), int64: position in the split of the sentence.
         document_index: (windows,), int64: number of its document.
         words_before: (windows,), int64: how many words of the sentence stand before the first one scored here.
+        source_index: (windows,), int64: number of its file.
         path: The file that the arrays are mapped from; None in memory.
     """
 
     input_ids: NDArray[Any]
     labels: NDArray[Any]
     scored: NDArray[Any]
+    sentence_index: NDArray[Any]
     offsets: NDArray[Any]
     first_word: NDArray[Any]
-    sentence_index: NDArray[Any]
     document_index: NDArray[Any]
     words_before: NDArray[Any]
+    source_index: NDArray[Any]
     path: Path | None = None
 
     @property
@@ -71,11 +73,12 @@ class Windows:
             self.input_ids[places],
             self.labels[places],
             self.scored[places],
+            self.sentence_index[places],
             offsets_of(lengths),
             self.first_word[chosen],
-            self.sentence_index[chosen],
             self.document_index[chosen],
             self.words_before[chosen],
+            self.source_index[chosen],
         )
 
     def __reduce__(self) -> tuple[Any, ...]:  # a worker process maps the file itself
@@ -132,15 +135,15 @@ def write_windows(path: Path, parts: Iterable[Windows]) -> None:
     def column(name: str, length: int) -> Any:
         return pyarrow.Array.from_buffers(pyarrow.from_numpy_dtype(_COLUMNS[name]), length, mapped(name))
 
-    names = ["input_ids", "labels", "scored"]
+    names = ["input_ids", "labels", "scored", "sentence_index"]
     pieces = pyarrow.StructArray.from_arrays([column(name, sub_words) for name in names], names)
     kind = pyarrow.large_list(pieces.type)
     columns = {
         "sub_words": pyarrow.Array.from_buffers(kind, windows, mapped("offsets"), children=[pieces]),
         "first_word": column("first_word", windows),
-        "sentence_index": column("sentence_index", windows),
         "document_index": column("document_index", windows),
         "words_before": column("words_before", windows),
+        "source_index": column("source_index", windows),
     }
     batch = pyarrow.record_batch(columns)
     with pyarrow.OSFile(str(path), "wb") as sink, pyarrow.ipc.new_stream(sink, batch.schema) as writer:
@@ -157,16 +160,17 @@ def read_windows(path: Path) -> Windows:
 
     batch = pyarrow.ipc.open_stream(pyarrow.memory_map(str(path))).read_next_batch()
     rows = batch.column("sub_words")
-    input_ids, labels, scored = (column.to_numpy() for column in rows.values.flatten())
+    input_ids, labels, scored, sentence_index = (column.to_numpy() for column in rows.values.flatten())
     return Windows(
         input_ids,
         labels,
         scored.view(bool),
+        sentence_index,
         rows.offsets.to_numpy(),
         batch.column("first_word").to_numpy(),
-        batch.column("sentence_index").to_numpy(),
         batch.column("document_index").to_numpy(),
         batch.column("words_before").to_numpy(),
+        batch.column("source_index").to_numpy(),
         path,
     )
 
@@ -175,9 +179,10 @@ _COLUMNS = {
     "input_ids": np.int32,
     "labels": np.int32,
     "scored": np.uint8,  # Arrow packs bool into bits
+    "sentence_index": np.int32,
     "offsets": np.int64,
     "first_word": np.int64,
-    "sentence_index": np.int64,
     "document_index": np.int64,
     "words_before": np.int64,
+    "source_index": np.int64,
 }

@@ -163,14 +163,14 @@ def tiny_tokenizer():
 
 def columns_of(windows):
     """Lists of numbers, window by window."""
-    columns = {name: [] for name in ("input_ids", "labels", "word_index")}
+    columns = {name: [] for name in ("input_ids", "labels", "word_index", "sentence_index")}
     for start, end, first in zip(windows.offsets, windows.offsets[1:], windows.first_word, strict=False):
         word = count(int(first))
         columns["input_ids"].append(windows.input_ids[start:end].tolist())
         columns["labels"].append(windows.labels[start:end].tolist())
         columns["word_index"].append([next(word) if scored else -1 for scored in windows.scored[start:end]])
-    of_windows = {name: getattr(windows, name).tolist() for name in ("sentence_index", "words_before")}
-    return columns | of_windows | {"length": windows.lengths.tolist()}
+        columns["sentence_index"].append(windows.sentence_index[start:end].tolist())
+    return columns | {"words_before": windows.words_before.tolist(), "length": windows.lengths.tolist()}
 
 
 @pytest.fixture

@@ -84,7 +84,7 @@ def test_conll_files_become_words_tag_ids_and_documents(conll_files):
     )
     assert corpus.splits.num_rows == {"train": 4, "validation": 2, "test": 2}
     assert (corpus.labels, corpus.scheme, corpus.commit) == (LABELS, "IOB2", None)
-    assert corpus.splits["train"].column_names == ["tokens", "tags", "document_id"]
+    assert corpus.splits["train"].column_names == ["tokens", "tags", "document_id", "source_id"]
     assert corpus.splits["train"][0]["tokens"] == ["Mira", "Toll", "visited", "Arvenholm", "."]
     assert names(corpus)[0] == ["B-PER", "I-PER", "O", "B-LOC", "O"]
     assert corpus.splits["train"]["document_id"][:] == [0, 0, 1, 1]

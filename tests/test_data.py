@@ -3,6 +3,7 @@
 import os
 import pickle
 
+import numpy as np
 import pytest
 import torch
 from conftest import columns_of
@@ -72,14 +73,70 @@ def test_batches_know_the_words_of_the_whole_split(make, conll_files):
     assert {batch["num_words"] for batch in batches} == {len(gold(conll_files / "test.conll"))}
 
 
+NEIGHBOURS = """-DOCSTART- O
+
+Mira B-PER
+left O
+
+Toll B-PER
+
+-DOCSTART- O
+
+Arvenholm B-LOC
+froze O
+"""
+
+
+@pytest.fixture
+def neighbours(tmp_path):
+    path = tmp_path / "neighbours.conll"
+    path.write_text(NEIGHBOURS)
+    return path
+
+
+@pytest.mark.parametrize(("context", "windows"), [("sentence", 3), ("document", 2), ("file", 1)])
+def test_context_decides_what_a_window_holds(neighbours, tiny_model, context, windows):
+    data = TokenClassificationDataModule(train_file=str(neighbours), model_name_or_path=tiny_model, context=context)
+    (described,) = data.describe()["splits"].values()
+    assert (described["sentences"], described["windows"]) == (3, windows)
+
+
+@pytest.mark.parametrize("sentences", [1001, 2500])
+def test_a_document_of_many_batches_is_cut_as_if_it_were_encoded_at_once(tmp_path, tiny_model, sentences):
+    (tmp_path / "a.conll").write_text("-DOCSTART- O\n\nMira B-PER\n\n-DOCSTART- O\n\n" + "Toll B-PER\n\n" * sentences)
+    data = TokenClassificationDataModule(
+        train_file=str(tmp_path / "a.conll"), model_name_or_path=tiny_model, context="document"
+    )
+    data.prepare_data()
+    rows = data.corpus.splits["train"]
+    documents = np.array(rows["document_id"])
+    whole = data.encoder.encode(rows["tokens"], rows["tags"], documents=documents)
+    assert columns_of(data.loader("train").dataset) == columns_of(whole)
+
+
+@pytest.mark.parametrize(
+    "rows",
+    [
+        [{"tokens": ["Mira"], "ner_tags": ["B-PER"], "document_id": 0}] * 2,
+        [{"tokens": ["Mira"], "ner_tags": ["B-PER"]}] * 2,
+    ],
+)
+def test_context_of_documents_needs_documents(tiny_model, rows):
+    data = TokenClassificationDataModule.from_rows(train=rows, model_name_or_path=tiny_model, context="document")
+    with pytest.raises(InputError, match=r"the training data has no documents .* --data.context=file takes"):
+        data.prepare_data()
+
+
 def made_one_by_one(data, split, numbers):
     """A batch as lists, from the sentences encoded one by one, without flat arrays, files and a collator."""
     windows, word = [], 0
     for number, row in enumerate(data.corpus.splits[split]):
         columns = columns_of(data.encoder.encode([row["tokens"]], [row["tags"]]))
         for ids, labels, words in zip(*(columns[name] for name in ("input_ids", "labels", "word_index")), strict=True):
-            place = number, row["document_id"], min(i for i in words if i >= 0)
-            windows.append((ids, labels, [word + i if i >= 0 else -1 for i in words], *place))
+            before = min(i for i in words if i >= 0)
+            sentence = [-1, *[number] * (len(ids) - 2), -1]
+            words = [word + i if i >= 0 else -1 for i in words]
+            windows.append((ids, labels, words, sentence, row["document_id"], before))
         word += len(row["tokens"])
     chosen = [windows[i] for i in numbers]
     width = max(len(ids) for ids, *_ in chosen)
@@ -93,7 +150,7 @@ def made_one_by_one(data, split, numbers):
         "attention_mask": padded([[1] * len(ids) for ids in input_ids], 0),
         "labels": padded(labels, -100),
         "word_index": padded(word_index, -1),
-        "sentence_index": torch.tensor(sentences),
+        "sentence_index": padded(sentences, -1),
         "document_index": torch.tensor(documents),
         "words_before": torch.tensor(before),
         "num_words": word,
@@ -247,6 +304,7 @@ def test_describe_tells_what_one_wants_to_see_first(make, tiny_model, conll_file
         "commit": None,
         "files": ", ".join(str(conll_files / f"{split}.conll") for split in ("train", "validation", "test")),
         "scheme": "IOB2",
+        "annotated_types": None,
         "tokenizer": str(tiny_model),
         "max_seq_length": 20,
     }

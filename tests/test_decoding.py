@@ -51,7 +51,8 @@ def batches(draw):
     logits = torch.randint(-2, 3, (*scored.shape, len(LABELS)), generator=generator).float()
     if draw(st.booleans()):
         logits += torch.randn(logits.shape, generator=generator)
-    batch = {"word_index": index, "sentence_index": torch.arange(len(windows)), "words_before": torch.tensor(before)}
+    sentences = torch.arange(len(windows))[:, None].expand_as(index)
+    batch = {"word_index": index, "sentence_index": sentences, "words_before": torch.tensor(before)}
     return batch, logits
 
 
@@ -95,15 +96,16 @@ def test_a_window_is_decoded_alike_in_any_batch_and_precision(drawn, split):
 @quick
 @given(
     sizes=st.lists(st.integers(0, 30), min_size=1, max_size=6).filter(any),
-    max_seq_length=st.integers(3, 20),
+    max_seq_length=st.integers(4, 20),
     size=st.integers(1, 5),
+    context=st.sampled_from(["sentence", "file"]),
     seed=st.integers(0, 2**32),
 )
-def test_what_comes_out_of_windows_is_never_invalid(encoder, sizes, max_seq_length, size, seed):
+def test_what_comes_out_of_windows_is_never_invalid(encoder, sizes, max_seq_length, size, context, seed):
     generator = torch.Generator().manual_seed(seed)
     words = [["ab", "Mira", "the"][i] for i in torch.randint(3, (sum(sizes),), generator=generator).tolist()]
     sentences, grammar = [words[: sum(sizes[:i])][-n:] if n else [] for i, n in enumerate(sizes, 1)], Grammar(LABELS)
-    windows = encoder(max_seq_length).encode(sentences)
+    windows = encoder(max_seq_length, context).encode(sentences)
     collate = Collator(num_words=len(words), pad_token_id=0, multiple=1, max_seq_length=64)
     score = EntityScore(LABELS, mend=grammar.mend)
     label_ids, sentence_index = torch.full((len(words),), -1), torch.full((len(words),), -1)
@@ -113,7 +115,7 @@ def test_what_comes_out_of_windows_is_never_invalid(encoder, sizes, max_seq_leng
         logits = torch.randn(*batch["word_index"].shape, len(LABELS), generator=generator)
         scored = batch["word_index"] >= 0
         place = batch["word_index"][scored]
-        sentence_index[place] = batch["sentence_index"][:, None].expand_as(scored)[scored]
+        sentence_index[place] = batch["sentence_index"][scored]
         label_ids[place], probable[place] = grammar.decode(batch, logits)[scored], logits[scored]
         score.update(place, label_ids[place], torch.full_like(place, 1), sentence_index[place], len(words))
     mended = grammar.mend(label_ids, sentence_index)
@@ -130,7 +132,7 @@ def test_what_comes_out_of_windows_is_never_invalid(encoder, sizes, max_seq_leng
 @pytest.fixture(scope="module")
 def encoder():
     tokenizer = tiny_tokenizer()
-    return lambda length: Encoder(tokenizer, labels=LABELS, max_seq_length=length)
+    return lambda length, context: Encoder(tokenizer, labels=LABELS, max_seq_length=length, context=context)
 
 
 def test_what_is_mended_is_what_conlleval_reads():
@@ -141,7 +143,7 @@ def test_what_is_mended_is_what_conlleval_reads():
 
 
 def test_a_batch_without_a_scored_word_stays():
-    batch = {name: torch.tensor([values]) for name, values in (("word_index", [-1]), ("sentence_index", 0))}
+    batch = {name: torch.tensor([values]) for name, values in (("word_index", [-1]), ("sentence_index", [-1]))}
     batch["words_before"] = torch.tensor([0])
     assert Grammar(LABELS).decode(batch, torch.tensor([[[1.0, 0, 0, 0, 0]]])).tolist() == [[0]]
     nothing = torch.zeros(0, dtype=torch.int64)

@@ -13,6 +13,8 @@ from ner_lightning.__main__ import main
 from ner_lightning.hub import export
 from ner_lightning.predict import predict
 from ner_lightning.readers import ReadOptions, read
+from ner_lightning.reports.compare import compare
+from ner_lightning.seeds import seeds
 
 ROOT = Path(__file__).parents[1]
 PAGES = {path.stem: path.read_text(encoding="utf-8") for path in [ROOT / "README.md", *ROOT.glob("docs/**/*.md")]}
@@ -39,7 +41,10 @@ def test_options_that_are_named_are_there(capsys):
     options = yaml.safe_load(capsys.readouterr().out)
     with pytest.raises(SystemExit):
         main(["push", "--help"])
-    known = {*inspect.signature(predict).parameters, *inspect.signature(export).parameters, *options}
+    known = {
+        *options,
+        *(name for each in (predict, export, seeds, compare) for name in inspect.signature(each).parameters),
+    }
     known |= {*re.findall(r"--(\w+)", capsys.readouterr().out), "config", "ckpt_path", "debug", "print_config", "help"}
     known |= {"optimizer", "lr_scheduler", "nproc_per_node", "logdir"}  # of LightningCLI, torchrun, tensorboard
     for page, text in PAGES.items():

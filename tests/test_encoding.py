@@ -18,7 +18,7 @@ LABELS = ["O", "B-PER", "I-PER", "B-ORG", "I-ORG", "B-LOC", "I-LOC", "B-MISC", "
 NINE_WORDS = "Norvix shuns Velish plan to tax Ombrian turnips .".split()
 NINE_TAGS = [3, 0, 7, 0, 0, 0, 7, 0, 0]
 COLUMNS = ("input_ids", "labels", "word_index", "sentence_index", "words_before", "length")
-PADDED = ("input_ids", "attention_mask", "labels", "word_index")
+PADDED = ("input_ids", "attention_mask", "labels", "word_index", "sentence_index")
 NOTHING = "\u200b"  # a zero-width space, which BERT's normalizer deletes
 
 quick = settings(deadline=None, max_examples=60)
@@ -52,8 +52,8 @@ def tokenizer():
     return tiny_tokenizer()
 
 
-def encoder(tokenizer, *, max_seq_length=64, label_all_tokens=False):
-    return Encoder(tokenizer, labels=LABELS, max_seq_length=max_seq_length, label_all_tokens=label_all_tokens)
+def encoder(tokenizer, *, max_seq_length=64, **options):
+    return Encoder(tokenizer, labels=LABELS, max_seq_length=max_seq_length, **options)
 
 
 def tag_some(sentences):
@@ -131,14 +131,14 @@ def furthest_from_a_cut(sizes, windows):
 @st.composite
 def sizes_and_capacity(draw):
     capacity = draw(st.integers(1, 20))
-    return draw(st.lists(st.integers(1, capacity), max_size=40)), capacity
+    return draw(st.lists(st.integers(1, capacity), max_size=40)), capacity, draw(st.integers(0, capacity // 2))
 
 
 @settings(deadline=None, max_examples=300)
 @given(sizes_and_capacity())
 def test_each_word_is_scored_once_where_it_stands_furthest_from_a_cut(drawn):
-    sizes, capacity = drawn
-    windows = cut(sizes, capacity)
+    sizes, capacity, shared = drawn
+    windows = cut(sizes, capacity, shared=shared)
     assert sorted(word for window in windows for word in range(window.first, window.last)) == list(range(len(sizes)))
     winners = furthest_from_a_cut(sizes, windows)
     assert all(
@@ -148,10 +148,10 @@ def test_each_word_is_scored_once_where_it_stands_furthest_from_a_cut(drawn):
 
 @settings(deadline=None, max_examples=300)
 @given(sizes_and_capacity())
-@example(([2, 3, 4, 2, 4, 3, 2, 2, 2, 1, 3, 4, 1, 2, 1, 1, 4, 2, 2, 2, 1, 3], 8))  # a window would score no word
+@example(([2, 3, 4, 2, 4, 3, 2, 2, 2, 1, 3, 4, 1, 2, 1, 1, 4, 2, 2, 2, 1, 3], 8, 4))  # a window would score no word
 def test_windows_fit_go_from_left_to_right_and_each_scores_a_word(drawn):
-    sizes, capacity = drawn
-    windows = cut(sizes, capacity)
+    sizes, capacity, shared = drawn
+    windows = cut(sizes, capacity, shared=shared)
     assert all(0 < sum(sizes[window.start : window.end]) <= capacity for window in windows)
     assert all(left.start < right.start and left.end < right.end for left, right in pairwise(windows))
     assert all(window.start <= window.first < window.last <= window.end for window in windows)
@@ -160,23 +160,23 @@ def test_windows_fit_go_from_left_to_right_and_each_scores_a_word(drawn):
 @settings(deadline=None, max_examples=100)
 @given(sizes_and_capacity())
 def test_a_sentence_that_fits_is_one_window(drawn):
-    sizes, capacity = drawn
-    assert (len(cut(sizes, capacity)) <= 1) == (sum(sizes) <= capacity)
+    sizes, capacity, shared = drawn
+    assert (len(cut(sizes, capacity, shared=shared)) <= 1) == (sum(sizes) <= capacity)
 
 
 def test_windows_share_half_and_the_last_is_full():
-    assert [window[:2] for window in cut([1] * 37, 16)] == [(0, 16), (8, 24), (16, 32), (21, 37)]
+    assert [window[:2] for window in cut([1] * 37, 16, shared=8)] == [(0, 16), (8, 24), (16, 32), (21, 37)]
 
 
 def test_words_of_one_sub_word_keep_context_on_both_sides_of_a_cut():
-    for window in cut([1] * 40, 16):
+    for window in cut([1] * 40, 16, shared=8):
         for word in range(window.first, window.last):
             assert window.start == 0 or word - window.start >= 4
             assert window.end == 40 or window.end - word >= 4
 
 
 def test_a_file_without_a_blank_line_is_cut_in_time_that_grows_with_its_length():
-    assert sum(window.last - window.first for window in cut([2] * 120_000, 30)) == 120_000
+    assert sum(window.last - window.first for window in cut([2] * 120_000, 30, shared=15)) == 120_000
 
 
 # ---- Encoder.encode
@@ -240,7 +240,7 @@ def test_a_short_sentence_is_what_the_tokenizer_makes_of_it(tokenizer, words):
 
 def test_sentence_index_counts_sentences_without_words_too(tokenizer):
     columns = columns_of(encoder(tokenizer, max_seq_length=4).encode([["the"], [], ["a", "b", "c"]], first_sentence=10))
-    assert columns["sentence_index"] == [10, 12, 12]
+    assert [{*row} - {-1} for row in columns["sentence_index"]] == [{10}, {12}, {12}]
 
 
 def test_a_sentence_without_words_gives_no_window(tokenizer):
@@ -392,17 +392,127 @@ def test_truncation_left_on_by_others_cuts_nothing():
     assert columns_of(one.encode([["the"] * 10]))["length"] == [12]
 
 
+# ---- sentences among their neighbours
+
+
+def documents_of(sentences, data):
+    """Numbers of documents that rise, a new one here and there."""
+    borders = data.draw(st.lists(st.booleans(), min_size=len(sentences), max_size=len(sentences)))
+    return np.array([0, *accumulate(borders)][1:], dtype=np.int64)
+
+
+@quick
+@given(sentences=sentences, max_seq_length=st.integers(4, 24), label_all_tokens=st.booleans(), data=st.data())
+def test_with_context_every_word_is_scored_once_in_a_window_of_its_document(
+    tokenizer, sentences, max_seq_length, label_all_tokens, data
+):
+    gold, documents = tag_some(sentences), documents_of(sentences, data)
+    one = encoder(tokenizer, max_seq_length=max_seq_length, label_all_tokens=label_all_tokens, context="document")
+    windows = one.encode(sentences, gold, documents=documents)
+    columns = columns_of(windows)
+    assert max(columns["length"], default=0) <= max_seq_length
+    flat = [(number, tag) for number, tags in enumerate(gold) for tag in tags]
+    found = []
+    for row, document in enumerate(windows.document_index.tolist()):
+        names = ("input_ids", "word_index", "sentence_index", "labels")
+        places = list(zip(*(columns[name][row] for name in names), strict=True))
+        assert {int(documents[sentence]) for _, _, sentence, _ in places if sentence >= 0} == {document}
+        assert all(label == IGNORE for token, _, _, label in places if token == tokenizer.sep_token_id)
+        found += [(word, (sentence, label)) for _, word, sentence, label in places if word >= 0]
+    assert sorted(found) == list(enumerate(flat))
+
+
+@quick
+@given(sentences=sentences, data=st.data())
+def test_with_context_a_window_is_what_the_tokenizer_makes_of_sentences_with_separators_between(
+    tokenizer, sentences, data
+):
+    documents = documents_of(sentences, data)
+    columns = columns_of(
+        encoder(tokenizer, max_seq_length=5000, context="document").encode(sentences, documents=documents)
+    )
+    expected = []
+    for document in sorted(set(documents.tolist())):
+        chosen = [words for words, number in zip(sentences, documents, strict=True) if number == document and words]
+        words = [word for each in chosen for word in [*each, "[SEP]"]][:-1]
+        # where nothing is left of a word, the unknown token stands for it
+        words = ["[UNK]" if word == NOTHING else word for word in words]
+        if words:
+            expected.append(tokenizer(words, is_split_into_words=True, verbose=False).input_ids)
+    assert columns["input_ids"] == expected
+
+
+@quick
+@given(sentences=sentences, context=st.sampled_from(["document", "file"]), passage=st.integers(1, 4), data=st.data())
+def test_with_context_parts_joined_are_the_whole_encoded_at_once(tokenizer, sentences, context, passage, data):
+    documents, whole = documents_of(sentences, data), encoder(tokenizer, max_seq_length=12, context=context)
+    sources = documents // 2
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("ner_lightning.encoding._PASSAGE", passage)  # so that some documents are longer
+        parts = {name: [] for name in COLUMNS}
+        start = end = 0
+        while start < len(sentences):
+            end = min(end + data.draw(st.integers(1, 3)), len(sentences))
+            last = end == len(sentences)
+            count = end - start if last else whole.whole_passages(documents[start:end], sources[start:end])
+            numbers = {"first_word": sum(map(len, sentences[:start])), "first_sentence": start}
+            chosen = slice(start, start + count)
+            columns = {"documents": documents[chosen], "sources": sources[chosen]}
+            batch = columns_of(whole.encode(sentences[chosen], **columns, **numbers))
+            for name, values in batch.items():
+                parts[name] += values
+            start += count
+        assert parts == columns_of(whole.encode(sentences, documents=documents, sources=sources))
+
+
+def test_context_of_a_file_crosses_documents(tokenizer):
+    one = encoder(tokenizer, context="file")
+    assert len(one.encode([["the"], ["lake"]], documents=np.array([0, 1]))) == 1
+
+
+@quick
+@given(sentences=sentences, context=st.sampled_from(["sentence", "document", "file"]), data=st.data())
+def test_no_window_holds_sentences_of_two_files(tokenizer, sentences, context, data):
+    sources, one = documents_of(sentences, data), encoder(tokenizer, max_seq_length=12, context=context)
+    whole = one.encode(sentences, documents=np.arange(len(sources)) // 2 + 100 * sources, sources=sources)
+    parts, found = {name: [] for name in COLUMNS}, []
+    for source in sorted(set(sources.tolist())):
+        first, last = np.searchsorted(sources, [source, source + 1])
+        numbers = {"first_word": sum(map(len, sentences[:first])), "first_sentence": int(first)}
+        documents = np.arange(first, last) // 2
+        alone = one.encode(sentences[first:last], documents=documents, **numbers)
+        for name, values in columns_of(alone).items():
+            parts[name] += values
+        found += [source] * len(alone)
+    assert columns_of(whole) == parts
+    assert whole.source_index.tolist() == found
+
+
+def test_without_a_separator_sentences_follow_each_other():
+    bare = tiny_tokenizer()
+    bare.sep_token = None
+    (ids,) = columns_of(encoder(bare, context="file").encode([["the"], ["the"]]))["input_ids"]
+    assert len(ids) == 4
+
+
+def test_a_word_leaves_room_for_the_separator_behind_it(tokenizer):
+    windows = encoder(tokenizer, max_seq_length=10, context="file").encode([["z" * 30], ["the"]])
+    assert windows.lengths.max() <= 10
+    assert windows.scored.sum() == 2
+
+
 # ---- Collator
 
 TWO = Windows(
     input_ids=np.array([2, 7, 8, 3, 2, 7, 3]),
     labels=np.array([IGNORE, 1, IGNORE, IGNORE, IGNORE, 4, IGNORE]),
     scored=np.array([0, 1, 0, 0, 0, 1, 0], dtype=bool),
+    sentence_index=np.array([-1, 3, 3, -1, -1, 4, -1]),
     offsets=np.array([0, 4, 7]),
     first_word=np.array([5, 6]),
-    sentence_index=np.array([3, 4]),
     document_index=np.array([1, 1]),
     words_before=np.array([0, 2]),
+    source_index=np.array([1, 0]),
 )
 
 
@@ -418,10 +528,15 @@ def test_rows_are_padded_to_the_longest():
         "attention_mask": [[1, 1, 1, 1], [1, 1, 1, 0]],
         "labels": [[IGNORE, 1, IGNORE, IGNORE], [IGNORE, 4, IGNORE, IGNORE]],
         "word_index": [[-1, 5, -1, -1], [-1, 6, -1, -1]],
-        "sentence_index": [3, 4],
+        "sentence_index": [[-1, 3, 3, -1], [-1, 4, -1, -1]],
         "document_index": [1, 1],
         "words_before": [0, 2],
     }
+
+
+def test_what_an_o_may_stand_for_is_that_of_the_file_of_each_window():
+    table = np.array([[True, False, False], [True, False, True]])
+    assert collator(meant_by_o=table)(TWO)["meant_by_o"].tolist() == [[True, False, True], [True, False, False]]
 
 
 def test_all_tensors_are_int64():
@@ -432,7 +547,7 @@ def test_all_tensors_are_int64():
 @given(row_lengths=st.lists(st.integers(3, 64), min_size=1, max_size=5), multiple=st.sampled_from([1, 8, 16]))
 def test_length_is_the_next_multiple_within_the_limit(row_lengths, multiple):
     ones, zeros = np.ones(sum(row_lengths), dtype=bool), np.zeros(len(row_lengths))
-    rows = Windows(ones, ones, ones, offsets_of(row_lengths), zeros, zeros, zeros, zeros)
+    rows = Windows(ones, ones, ones, ones, offsets_of(row_lengths), zeros, zeros, zeros, zeros)
     batch = collator(multiple=multiple, max_seq_length=61)(rows)
     width, longest = batch["input_ids"].shape[1], max(row_lengths)
     fitting = [n for n in range(longest, longest + multiple) if n % multiple == 0 and n <= 61]

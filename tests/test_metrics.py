@@ -329,14 +329,14 @@ def interval_of(sentences, documents, **options):
     for part in order.split(3):
         columns = rows[part].unbind(dim=1)
         score.update(*columns, len(rows), document_index=torch.tensor(documents)[columns[3]])
-    return score.compute()
+    return score.compute(), score.counts
 
 
 @given(sentences=splits(CONLL), data=st.data(), mode=st.sampled_from(["default", "strict"]))
 @settings(deadline=None)
 def test_the_interval_is_over_the_counts_of_each_document(sentences, data, mode):
     documents = data.draw(st.lists(st.integers(0, 2), min_size=len(sentences), max_size=len(sentences)))
-    found = interval_of(sentences, documents, mode=mode)
+    found, kept = interval_of(sentences, documents, mode=mode)
     units = documents if len(set(documents)) > 1 else range(len(sentences))
     counts = []
     for unit in sorted(set(units)):
@@ -349,6 +349,11 @@ def test_the_interval_is_over_the_counts_of_each_document(sentences, data, mode)
         counts.append([round(report["recall"] * report["support"]), reverse["support"], report["support"]])
     assert (found["interval_low"], found["interval_high"]) == f1_interval(np.array(counts))
     assert found[f"interval_{'documents' if len(set(documents)) > 1 else 'sentences'}"] == len(counts)
+    assert sum(kept.values()).tolist() == counts
+    for name, rows in kept.items():  # by type, and their sums are those of its scores
+        right, predicted, support = rows.sum(0)
+        of_type = (right / max(predicted, 1), right / max(support, 1), 2 * right / max(predicted + support, 1), support)
+        assert of_type == pytest.approx([found[f"{key}_{name}"] for key in ("precision", "recall", "f1", "support")])
 
 
 def test_words_that_are_no_entities_have_no_interval():

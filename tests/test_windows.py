@@ -19,11 +19,12 @@ def windows_of(lengths, seed=0):
         input_ids=draw.integers(100, size=size, dtype=np.int32),
         labels=draw.integers(9, size=size, dtype=np.int32),
         scored=draw.integers(2, size=size).astype(bool),
+        sentence_index=draw.integers(2**31, size=size, dtype=np.int32),
         offsets=offsets_of(lengths),
         first_word=draw.integers(2**40, size=len(lengths)),
-        sentence_index=draw.integers(2**40, size=len(lengths)),
         document_index=draw.integers(2**40, size=len(lengths)),
         words_before=draw.integers(2**40, size=len(lengths)),
+        source_index=draw.integers(2**40, size=len(lengths)),
     )
 
 

@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import quote
 
-from ner_lightning.decoding import Decoding, default_decoding
 from ner_lightning.hub.outbox import About
 from ner_lightning.pretrained import marks_subwords, needs_spaces
 from ner_lightning.quickstart import packaged
@@ -26,6 +25,9 @@ from ner_lightning.tags import is_entity_scheme
 if TYPE_CHECKING:
     from huggingface_hub import EvalResult
     from transformers import PreTrainedTokenizerFast
+
+    from ner_lightning.decoding import Decoding
+    from ner_lightning.encoding import Context
 
 _PACKAGES = ("ner-lightning", "lightning", "torch", "transformers", "datasets")  # whose versions the card tells
 _METRICS = ("precision", "recall", "f1", "accuracy")
@@ -53,6 +55,8 @@ class CardFacts(About):
     epoch: int  # of the last step, from 1; 0 before training
     label_all_tokens: bool
     max_seq_length: int | None
+    context: Context
+    separator: str | None  # between sentences of a window
     score_mode: Literal["default", "strict"]
     decoding: Decoding
     # continuation sub-words (`##`): a pipeline finds the words of any text; else the example has spaces between words
@@ -85,8 +89,10 @@ def card_facts(
         epoch=_epoch(checkpoint),
         label_all_tokens=data.get("label_all_tokens", False),
         max_seq_length=data.get("max_seq_length"),
+        context=data.get("context", "sentence"),
+        separator=tokenizer.sep_token,
         score_mode=options["score_mode"],
-        decoding=options.get("decoding") or default_decoding(options["labels"]),
+        decoding=options.get("decoding", "argmax"),
         marks_subwords=marks_subwords(tokenizer),
         needs_spaces=needs_spaces(tokenizer),
         command=config.partition("\n")[0].removeprefix("# ") if config.startswith("# ") else None,

@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ner_lightning.checkpoints import classifier_weights, find_checkpoint, read_checkpoint, run_folder
-from ner_lightning.decoding import default_decoding
 from ner_lightning.errors import InputError
 from ner_lightning.files import is_left_over, naming, process_mark
 from ner_lightning.hub.card import card_facts, model_card
@@ -108,6 +107,7 @@ def writer(path: Path, checkpoint: dict[str, Any], *, about: About, trust_remote
         pretrained=False,
         revision=options.get("model_revision"),
         trust_remote_code=trust_remote_code,
+        keep_case=options.get("keep_case", False),
     )
     return partial(
         write_model,
@@ -149,10 +149,11 @@ def write_model(
     weights = classifier_weights(checkpoint)
     _refuse_not_finite(weights, buffers={name for name, _ in model.named_buffers()})
     shapes = {name: tuple(tensor.shape) for name, tensor in weights.items()}
-    if limit := checkpoint.get("datamodule_hyper_parameters", {}).get("max_seq_length"):
-        model.config.max_seq_length = limit  # Tagger cuts windows as in training
-    options = checkpoint["hyper_parameters"]
-    model.config.decoding = options.get("decoding") or default_decoding(options["labels"])  # which Tagger uses, too
+    for name in ("max_seq_length", "context"):  # Tagger makes windows as in training
+        if (value := checkpoint.get("datamodule_hyper_parameters", {}).get(name)) not in (None, "sentence"):
+            setattr(model.config, name, value)
+    # which Tagger uses, too; a checkpoint that does not name it was scored so
+    model.config.decoding = checkpoint["hyper_parameters"].get("decoding", "argmax")
     model.config.calibration = checkpoint.get("calibration")
     with _no_progress_bar(), naming(folder / "model.safetensors"):
         model.save_pretrained(folder, state_dict=weights)
@@ -180,7 +181,8 @@ def write_model(
 def tokenizer_of(options: dict[str, Any], *, trust_remote_code: bool) -> "PreTrainedTokenizerFast":
     """The tokenizer that a model of these hyperparameters was trained with; asks the Hub."""
     name, revision = options["model_name_or_path"], options.get("model_revision")
-    return load_tokenizer(name, revision=revision, trust_remote_code=trust_remote_code)
+    keep_case = options.get("keep_case", False)
+    return load_tokenizer(name, revision=revision, trust_remote_code=trust_remote_code, keep_case=keep_case)
 
 
 def _clear(place: Path) -> None:

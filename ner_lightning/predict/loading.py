@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ner_lightning.calibration import Calibration
 from ner_lightning.checkpoints import classifier_weights, find_checkpoint, read_checkpoint
@@ -58,25 +58,29 @@ def load_trained(model: str, *, revision: str | None = None, trust_remote_code: 
             raise InputError(f"{model} has no labels of its own: it was not trained to label words; run `fit` first")
         classifier = load_token_classifier(model, labels=labels, revision=revision, trust_remote_code=trust_remote_code)
         tokenizer = load_tokenizer(model, revision=revision, trust_remote_code=trust_remote_code)
-        encoder = _encoder(tokenizer, config, labels, getattr(config, "max_seq_length", None))
-        decoding, known = getattr(config, "decoding", None), getattr(config, "calibration", None)
-        return Trained(classifier, encoder, decoding, Calibration(**known) if known else None, None)
+        encoder = _encoder(tokenizer, config, labels, config.to_dict())
+        decoding, calibration = getattr(config, "decoding", None), getattr(config, "calibration", None)
+        return Trained(classifier, encoder, decoding, calibration and Calibration(**calibration), None)
 
 
 def _from_checkpoint(path: Path, trust_remote_code: bool) -> Trained:
     checkpoint = read_checkpoint(path)
     options, data = checkpoint["hyper_parameters"], checkpoint.get("datamodule_hyper_parameters", {})
     name, revision, labels = options["model_name_or_path"], options.get("model_revision"), options["labels"]
+    how = {"trust_remote_code": trust_remote_code, "keep_case": options.get("keep_case", False)}
     with _naming(f"{path}: its model "):
-        classifier = load_token_classifier(
-            name, labels=labels, pretrained=False, revision=revision, trust_remote_code=trust_remote_code
-        )
+        classifier = load_token_classifier(name, labels=labels, pretrained=False, revision=revision, **how)
         classifier.load_state_dict(classifier_weights(checkpoint))
-        tokenizer = load_tokenizer(name, revision=revision, trust_remote_code=trust_remote_code)
-        encoder = _encoder(tokenizer, classifier.config, labels, data.get("max_seq_length"))
-        known = checkpoint.get("calibration")
-        calibration = Calibration(**known) if known else None
-        return Trained(classifier, encoder, options.get("decoding"), calibration, checkpoint.get("decode"))
+        tokenizer = load_tokenizer(name, revision=revision, **how)
+        encoder = _encoder(tokenizer, classifier.config, labels, data)
+        calibration = checkpoint.get("calibration")
+        return Trained(
+            classifier,
+            encoder,
+            options.get("decoding", "argmax"),
+            calibration and Calibration(**calibration),
+            checkpoint.get("decode"),
+        )
 
 
 @contextmanager
@@ -89,6 +93,12 @@ def _naming(model: str) -> Iterator[None]:
 
 
 def _encoder(
-    tokenizer: PreTrainedTokenizerFast, config: PretrainedConfig, labels: list[str], max_seq_length: int | None
+    tokenizer: PreTrainedTokenizerFast, config: PretrainedConfig, labels: list[str], options: dict[str, Any]
 ) -> Encoder:
-    return Encoder(tokenizer, labels=labels, max_seq_length=window_length(tokenizer, config, asked=max_seq_length))
+    """What makes windows as in training: with the options of the datamodule, which an export leaves in the config."""
+    return Encoder(
+        tokenizer,
+        labels=labels,
+        max_seq_length=window_length(tokenizer, config, asked=options.get("max_seq_length")),
+        context=options.get("context", "sentence"),
+    )

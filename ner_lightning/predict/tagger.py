@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from ner_lightning.calibration import Calibration, find_entities
 from ner_lightning.decoding import Decoding, Grammar, argmax, default_decoding, probabilities
@@ -95,6 +96,7 @@ class Tagger:
         self._decode = decode or (grammar.decode if grammar else argmax)
         self._temperature = calibration.temperature if calibration else 1.0
         self._least = self._thresholds(calibration, min_score, precision_target)
+        self._told = False  # that there is no context
         self._dtype = {"32-true": None, "bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}[precision]
         try:
             self.device = torch.device(("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device)
@@ -158,11 +160,13 @@ class Tagger:
             max_tokens=max_tokens,
         )
 
-    def __call__(self, inputs: Any) -> list[Any]:
+    def __call__(self, inputs: Any, *, documents: Sequence[int | str] | None = None) -> list[Any]:
         """Find the entities of a text, of several texts, or of sentences whose words are given.
 
         Args:
             inputs: A text, a list of texts, or a list of lists of words.
+            documents: Name or number of the document of each input, for a model with `context`: it reads neighbours of
+                one document together.
 
         Returns:
             Entities of a text, or a list with those of each input. An entity has `type`, `text`, `start`, `end` and
@@ -172,14 +176,15 @@ class Tagger:
         Raises:
             InputError: The inputs are neither.
         """
-        found = [self.entities.as_dicts(labelled) for labelled in self.label(rows_of(inputs))]
+        found = [self.entities.as_dicts(labelled) for labelled in self.label(rows_of(inputs, documents=documents))]
         return found[0] if isinstance(inputs, str) else found
 
-    def tags(self, inputs: Any) -> list[Any]:
+    def tags(self, inputs: Any, *, documents: Sequence[int | str] | None = None) -> list[Any]:
         """Label each word.
 
         Args:
             inputs: A text, a list of texts, or a list of lists of words.
+            documents: As above.
 
         Returns:
             Word, label and probability of each word of a text, or a list with those of each input.
@@ -189,7 +194,7 @@ class Tagger:
         """
         tagged = [
             [TaggedWord(*each) for each in zip(labelled.row.words, labelled.labels, labelled.scores, strict=True)]
-            for labelled in self.label(rows_of(inputs))
+            for labelled in self.label(rows_of(inputs, documents=documents))
         ]
         return tagged[0] if isinstance(inputs, str) else tagged
 
@@ -197,7 +202,8 @@ class Tagger:
         """Label a batch of columns, as `datasets.map(batched=True)`, Ray Data and Spark pass them.
 
         Args:
-            batch: `text`, a list of texts, or `tokens`, a list of lists of words; other columns stay as they are.
+            batch: `text`, a list of texts, or `tokens`, a list of lists of words; `document_id`, where the model has
+                `context`; other columns stay as they are.
 
         Returns:
             The columns, and `entities`; with `tokens` also `tags`.
@@ -208,7 +214,7 @@ class Tagger:
         column = next((name for name in ("tokens", "text") if name in batch), None)
         if column is None:
             raise InputError(f"expected a column text or tokens, found {', '.join(batch) or 'none'}")
-        labelled = list(self.label(rows_of(batch[column])))
+        labelled = list(self.label(rows_of(batch[column], documents=batch.get("document_id"))))
         added: dict[str, Any] = {"entities": [self.entities.as_dicts(each) for each in labelled]}
         if column == "tokens":
             added["tags"] = [each.labels for each in labelled]
@@ -220,18 +226,47 @@ class Tagger:
         Args:
             rows: As a reader gives them.
         """
-        for chunk in _chunks(rows):
-            labels, scores = self._predict([row.words for row in chunk])
+        for chunk, documents in self._chunks(rows):
+            labels, scores = self._predict([row.words for row in chunk], documents)
             first = 0
             for row in chunk:
                 last = first + len(row.words)
                 yield LabelledRow(row, labels[first:last], scores[first:last])
                 first = last
 
+    def _chunks(self, rows: Iterable[Row]) -> Iterator[tuple[list[Row], NDArray[np.int64]]]:
+        """Whole passages of about as many rows and words as stand in memory together, and their documents."""
+        waiting: list[Row] = []
+        documents: list[int] = []
+        words = 0
+        for row in rows:
+            alone = row.document is None
+            if alone and self.encoder.context == "document" and not self._told:
+                self._told = True
+                log.warning(
+                    "%s: the model reads sentences among their neighbours, and here each is alone: labels may be "
+                    "worse; give the documents (-DOCSTART- lines, a field document_id, paragraphs of a text)",
+                    row.place,
+                )
+            new = not waiting or alone or row.document != waiting[-1].document
+            documents.append((documents[-1] if documents else 0) + new)
+            waiting.append(row)
+            words += len(row.words)
+            if len(waiting) >= _ROWS or words >= _WORDS:
+                count = self.encoder.whole_passages(np.array(documents))
+                if count:
+                    yield waiting[:count], np.array(documents[:count])
+                    del waiting[:count], documents[:count]
+                    words = sum(len(row.words) for row in waiting)
+        if waiting:
+            yield waiting, np.array(documents)
+
     @torch.inference_mode()
-    def _predict(self, sentences: Sequence[Sequence[str]]) -> tuple[list[str], list[float]]:
+    def _predict(
+        self, sentences: Sequence[Sequence[str]], documents: NDArray[np.int64]
+    ) -> tuple[list[str], list[float]]:
         """Label and probability of each word of all sentences."""
-        encoded = self.encoder.encode(sentences)
+        encoded = self.encoder.encode(sentences, documents=documents)
         num_words = sum(map(len, sentences))
         collate = Collator(
             num_words=num_words,
@@ -305,37 +340,28 @@ class Tagger:
         return least
 
 
-def _chunks(rows: Iterable[Row]) -> Iterator[list[Row]]:
-    chunk: list[Row] = []
-    words = 0
-    for row in rows:
-        chunk.append(row)
-        words += len(row.words)
-        if len(chunk) == _ROWS or words >= _WORDS:
-            yield chunk
-            chunk, words = [], 0
-    if chunk:
-        yield chunk
-
-
-def rows_of(inputs: Any) -> list[Row]:
+def rows_of(inputs: Any, *, documents: Sequence[int | str] | None = None) -> list[Row]:
     """Make rows of texts, whose words are found here, and of lists of words.
 
     Args:
         inputs: A text, a list of texts, or a list of lists of words.
+        documents: Name or number of the document of each input.
 
     Raises:
-        InputError: The inputs are neither.
+        InputError: The inputs are neither, or there are more or fewer documents.
     """
     if isinstance(inputs, str):
         inputs = [inputs]
+    if documents is not None and len(documents) != len(inputs):
+        raise InputError(f"documents: expected one for each of {len(inputs)} inputs, found {len(documents)}")
     rows = []
     for number, each in enumerate(inputs):
+        document = None if documents is None else documents[number]
         if isinstance(each, str):
             spans = split_words(each)
-            rows.append(Row([each[s:e] for s, e in spans], None, each, spans, None, f"input {number}", None, {}))
+            rows.append(Row([each[s:e] for s, e in spans], None, each, spans, document, f"input {number}", None, {}))
         elif isinstance(each, list | tuple | np.ndarray) and all(isinstance(word, str) for word in each):
-            rows.append(Row(list(each), None, None, None, None, f"input {number}", None, {}))
+            rows.append(Row(list(each), None, None, None, document, f"input {number}", None, {}))
         else:
             raise InputError(f"input {number}: expected a text or a list of words, found {each!r:.80}")
     return rows

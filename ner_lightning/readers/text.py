@@ -13,11 +13,13 @@ HEAD = 64 * 1024  # bytes in which a file shows what it is
 
 
 def read_rows(path: Path, *, name: str, options: ReadOptions) -> Iterator[Row]:
-    """Read a text line by line."""
-    number = 0
+    """Read a text line by line; blank lines part paragraphs, which are its documents."""
+    number = paragraph = 0
     with open_to_read(path) as file:
         for number, text, _ in text_lines(file, name):
-            yield Row.of_text(text, words_of(text, options), place=f"{name}:{number}")
+            words = words_of(text, options)
+            paragraph += not words
+            yield Row.of_text(text, words, document=paragraph, place=f"{name}:{number}")
     if not number:
         raise InputError(f"{name}: the file is empty; expected one sentence or paragraph a line")
 

@@ -1,5 +1,17 @@
-"""What people look at: the tables that a run prints."""
+"""What people look at: the tables that a run prints, and those that compare runs."""
 
-from ner_lightning.reports.tables import RunSummary, ScoreTable, batch_text, corpus_text, description_text
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from ner_lightning.reports.tables import RunSummary, ScoreTable, batch_text, corpus_text, description_text
 
 __all__ = ["RunSummary", "ScoreTable", "batch_text", "corpus_text", "description_text"]
+
+
+def __getattr__(name: str) -> object:
+    """Import what is asked for: to compare runs takes no Lightning."""
+    import importlib
+
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(f"{__name__}.tables"), name)

@@ -9,11 +9,15 @@ import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 
 from ner_lightning.interruption import Interrupted
+from ner_lightning.partial_labels import in_words
+from ner_lightning.reports.columns import table
+from ner_lightning.windows import ranges
 
 if TYPE_CHECKING:
     from ner_lightning.data import TokenClassificationDataModule
@@ -75,8 +79,11 @@ class RunSummary(Callback):
         """Note loss, words and sentences of a batch, without waiting for the device."""
         if trainer.progress_bar_callback is None:
             self._losses.append(outputs["loss"] * trainer.accumulate_grad_batches)  # by which Lightning divides it
-        self._words.append((batch["word_index"] >= 0).sum())
-        self._sentences.append(batch["sentence_index"])
+        scored = batch["word_index"] >= 0
+        self._words.append(scored.sum())
+        sentence = batch["sentence_index"]  # those of a window are neighbours: the first and the last say all
+        first, last = sentence.where(scored, sentence.max()).amin(dim=1), sentence.where(scored, -1).amax(dim=1)
+        self._sentences.append(torch.stack([first, last + 1 - first]))
 
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Stop the clock of training."""
@@ -97,7 +104,7 @@ class RunSummary(Callback):
         if self._sentences:
             self._word_count += int(torch.stack(self._words).sum())
             self._words = []
-            self._sentence_count += torch.unique(torch.cat(self._sentences)).numel()
+            self._sentence_count += len(np.unique(ranges(*torch.cat(self._sentences, dim=1).cpu().numpy())))
             self._sentences = []
         if self._losses:  # no validation has told of these steps
             self._tell(trainer, {})
@@ -165,7 +172,7 @@ class RunSummary(Callback):
 
 
 def corpus_text(data: TokenClassificationDataModule, splits: Sequence[str]) -> str:
-    """Which data a run uses, in two lines: files or dataset with their sentences, labels and scheme."""
+    """Which data a run uses, files or dataset with their sentences, labels and scheme, partial annotation."""
     given = {"train": data.train_file, "validation": data.validation_file, "test": data.test_file}
     files = {split: paths if isinstance(paths, str) else " ".join(paths or []) for split, paths in given.items()}
     corpus, labels = data.corpus, data.labels
@@ -177,9 +184,10 @@ def corpus_text(data: TokenClassificationDataModule, splits: Sequence[str]) -> s
     named = data.dataset_name is not None and not any(files.values())
     source = f"{data.dataset_name}{f' at {corpus.commit}' if corpus.commit else ''}: " if named else ""
     more = f" ... ({len(labels)} in all)" if len(labels) > _SHOWN_LABELS else ""
+    partial = f"\nannotated   {in_words(data.annotated_types)}" if data.annotated_types and "train" in splits else ""
     return (
         f"data        {source}{', '.join(parts)}\n"
-        f"labels      {' '.join(labels[:_SHOWN_LABELS])}{more}, scheme {corpus.scheme}"
+        f"labels      {' '.join(labels[:_SHOWN_LABELS])}{more}, scheme {corpus.scheme}{partial}"
     )
 
 
@@ -240,18 +248,6 @@ def batch_text(batch: dict[str, Any], tokens: Sequence[str], labels: Sequence[st
     ]
     shown = table(["", "sub-word", "mask", "label", "word_index"], rows[:_SHOWN_PIECES], left=2)
     return f"{table(['batch', 'shape', 'type'], shapes, left=3)}\n\nfirst row of the batch\n{shown}"
-
-
-def table(header: Sequence[str], rows: Sequence[Sequence[str]], *, left: int = 1) -> str:
-    """Aligned columns with a rule below the header; the `left` first to the left, numbers to the right."""
-    widths = [max(map(len, column)) for column in zip(header, *rows, strict=True)]
-
-    def line(cells: Sequence[str]) -> str:
-        padded = [c.ljust(w) if i < left else c.rjust(w) for i, (c, w) in enumerate(zip(cells, widths, strict=True))]
-        return "  ".join(padded).rstrip()
-
-    rule = "  ".join("-" * width for width in widths)
-    return "\n".join([line(header), rule, *map(line, rows)])
 
 
 def _counts(title: str, rows: dict[str, dict[str, int]]) -> str:

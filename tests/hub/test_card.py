@@ -36,6 +36,8 @@ FACTS = {
     "epoch": 3,
     "label_all_tokens": False,
     "max_seq_length": 128,
+    "context": "sentence",
+    "separator": "[SEP]",
     "score_mode": "default",
     "decoding": "argmax",
     "command": None,

@@ -122,7 +122,9 @@ class Steps(Callback):
 
     def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx):
         self.words += int((batch["word_index"] >= 0).sum())
-        self.sentences |= {(trainer.current_epoch, number) for number in batch["sentence_index"].tolist()}
+        self.sentences |= {
+            (trainer.current_epoch, number) for number in batch["sentence_index"].unique().tolist() if number >= 0
+        }
 
     def on_validation_end(self, trainer, pl_module):
         if not trainer.sanity_checking:
