@@ -148,7 +148,9 @@ class TokenClassificationModule(LightningModule):
         _freeze(self.model.base_model, embeddings=freeze_embeddings or freeze_layers > 0, layers=freeze_layers)
         self.grammar = Grammar(labels) if decoding == "constrained" else None
         mend = self.grammar.mend if self.grammar and not self.own_decode else None
-        self.calibration: Calibration | None = None  # of the weights that were last validated
+        # of the weights that were last validated; a model that is used as it was exported brings it along
+        known = getattr(self.model.config, "calibration", None) if pretrained else None
+        self.calibration: Calibration | None = Calibration(**known) if known else None
         self.val_score = EntityScore(labels, mode=score_mode, mend=mend, confidence="fit")
         self.test_score = EntityScore(labels, mode=score_mode, mend=mend, confidence="measure", interval=True)
         self._too_large = math.inf  # sub-words of the smallest batch that did not fit in memory in evaluation
