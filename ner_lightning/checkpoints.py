@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ner_lightning.errors import InputError
+from ner_lightning.lora import merged
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -69,13 +70,15 @@ def data_state(checkpoint: dict[str, Any]) -> dict[str, Any]:
 
 
 def classifier_weights(checkpoint: dict[str, Any]) -> dict[str, Tensor]:
-    """The weights of the classifier alone, under the names that transformers gives them.
+    """The weights of the classifier alone, under the names that transformers gives them, with adapters merged.
 
     Args:
         checkpoint: Its content, with the weights of the whole module.
     """
     state = checkpoint["state_dict"].items()
-    return {name.removeprefix("model."): weights for name, weights in state if name.startswith("model.")}
+    weights = {name.removeprefix("model."): tensor for name, tensor in state if name.startswith("model.")}
+    lora = checkpoint["hyper_parameters"].get("lora")
+    return weights if lora is None else merged(weights, lora)
 
 
 def find_checkpoint(

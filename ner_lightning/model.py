@@ -29,6 +29,7 @@ from ner_lightning.decoding import Decoding, Grammar, argmax, default_decoding, 
 from ner_lightning.embedding import CompactEmbedding, compact
 from ner_lightning.encoding import Collator
 from ner_lightning.errors import InputError
+from ner_lightning.lora import Lora, add_adapters
 from ner_lightning.metrics import EntityScore
 from ner_lightning.partial_labels import marginal_losses
 from ner_lightning.pretrained import head_parameters, load_token_classifier
@@ -66,6 +67,9 @@ class TokenClassificationModule(LightningModule):
             batch differ in length, which batches by length here hardly do. A model that cannot do it says so.
         freeze_embeddings: Do not train the embeddings.
         freeze_layers: Do not train this many of the lowest layers, nor the embeddings below them.
+        lora: Train adapters of the encoder's linear layers, and the head, in place of all weights: their rank, or
+            options such as `--model.lora.rank=16`. They want a learning rate some ten times as high, and the extra
+            `lora` of this package.
         compact_embedding: Train only those rows of the embedding table whose sub-words occur in the training data; the
             others decay as they would. Less time and memory, equal weights. In one process, with the optimizer of
             this class.
@@ -101,6 +105,7 @@ class TokenClassificationModule(LightningModule):
         unpadded: bool = False,
         freeze_embeddings: bool = False,
         freeze_layers: int = 0,
+        lora: int | Lora | None = None,
         compact_embedding: bool = True,
         onednn: bool = True,
         subword_weight: float = 0.1,
@@ -146,6 +151,8 @@ class TokenClassificationModule(LightningModule):
             _recompute_activations(self.model, onednn=onednn)
         self._unpadded = unpadded and make_unpadded(self.model)
         _freeze(self.model.base_model, embeddings=freeze_embeddings or freeze_layers > 0, layers=freeze_layers)
+        if lora is not None:
+            add_adapters(self.model, lora)
         self.grammar = Grammar(labels) if decoding == "constrained" else None
         mend = self.grammar.mend if self.grammar and not self.own_decode else None
         # of the weights that were last validated; a model that is used as it was exported brings it along

@@ -25,6 +25,7 @@ CONLL_LABELS = {
 CONLL_ROWS = [
     ("The mill at Arvenholm burned .", [0, 1, 1, 2, 3, 4], [1, 2, 1, 1, 3, 0], [0, 0, 0, 5, 0, 0]),
     ("Mira Toll saw Quill Works .", [2, 2, 3, 2, 2, 4], [1, 2, 3, 1, 2, 0], [1, 2, 0, 3, 4, 0]),
+    ("Works closed .", [2, 3, 4], [1, 3, 0], [3, 0, 0]),
 ]
 WNUT_LABELS = {"ner_tags": ["O", "B-creative-work", "I-creative-work", "B-person", "I-person"]}
 WNUT_ROWS = [("omg Mira Toll sings", [0, 3, 4, 0]), ("best song : Blue Fen", [0, 0, 0, 1, 2])]
@@ -32,25 +33,43 @@ WNUT_ROWS = [("omg Mira Toll sings", [0, 3, 4, 0]), ("best song : Blue Fen", [0,
 
 def serve(hub, model):
     """Put the default model's name and the datasets of the configs on the Hub, in parquet as they are there."""
-    hub.add_repo("model", "bert-base-cased", {path.name: path.read_bytes() for path in model.iterdir()})
-    for name, ref, labels, rows in (
-        ("lhoestq/conll2003", "main", CONLL_LABELS, CONLL_ROWS),
-        ("leondz/wnut_17", "refs/convert/parquet", WNUT_LABELS, WNUT_ROWS),
+    files = {path.name: path.read_bytes() for path in model.iterdir()}
+    hub.add_repo("model", "bert-base-cased", files)
+    hub.add_repo("model", "sentence-transformers/all-MiniLM-L6-v2", uncased(files))
+    for name in ("config.json", "tokenizer_config.json"):  # of windows of 192; its positions are drawn at random
+        files[name] = files[name].replace(b": 64", b": 192")
+    hub.add_repo("model", "FacebookAI/xlm-roberta-large", files)
+    for name, ref, labels, rows, documents in (
+        ("lhoestq/conll2003", "main", CONLL_LABELS, CONLL_ROWS, {}),
+        ("tomaarsen/conll2003", "refs/convert/parquet", CONLL_LABELS, CONLL_ROWS, {"document_id": [1, 1, 2]}),
+        ("leondz/wnut_17", "refs/convert/parquet", WNUT_LABELS, WNUT_ROWS, {}),
     ):
-        content = parquet(labels, rows)
+        content = parquet(labels, rows, documents)
         splits = ("train", "validation", "test")
-        prefix = "data/{}-00000-of-00001.parquet" if ref == "main" else "wnut_17/{}/0000.parquet"
+        prefix = "data/{}-00000-of-00001.parquet" if ref == "main" else name.split("/")[1] + "/{}/0000.parquet"
         hub.add_repo("dataset", name, {prefix.format(split): content for split in splits}, ref=ref)
 
 
-def parquet(labels, rows) -> bytes:
+def uncased(files):
+    """The same model with a tokenizer that lower-cases."""
+    tokenizer = json.loads(files["tokenizer.json"])
+    tokenizer["normalizer"]["lowercase"] = True
+    tokenizer["model"]["vocab"] = {
+        f"[unused{number}]" if piece.isalpha() and piece != piece.lower() else piece: number
+        for piece, number in tokenizer["model"]["vocab"].items()
+    }
+    config = files["tokenizer_config.json"].replace(b'"do_lower_case": false', b'"do_lower_case": true')
+    return files | {"tokenizer.json": json.dumps(tokenizer).encode(), "tokenizer_config.json": config}
+
+
+def parquet(labels, rows, documents) -> bytes:
     from datasets import ClassLabel, Dataset, Features, List, Value
 
     columns = {name: [row[1 + i] for row in rows] for i, name in enumerate(labels)}
     features = {name: List(ClassLabel(names=names)) for name, names in labels.items()}
     table = Dataset.from_dict(
-        {"tokens": [row[0].split() for row in rows], **columns},
-        features=Features({"tokens": List(Value("string")), **features}),
+        {"tokens": [row[0].split() for row in rows], **columns, **documents},
+        features=Features({"tokens": List(Value("string")), **features, **dict.fromkeys(documents, Value("int64"))}),
     )
     buffer = io.BytesIO()
     table.to_parquet(buffer)
@@ -83,7 +102,7 @@ def test_the_commit_of_the_dataset_is_in_the_checkpoint(hub, tiny_model, tmp_pat
     hub.add_repo("dataset", "lhoestq/conll2003", {"README.md": b"---\nlicense: other\n---\n"})
     capsys.readouterr()
     assert main(["test", "--trainer.enable_progress_bar=false", "--trainer.accelerator=cpu"]) == 0
-    assert f"data        lhoestq/conll2003 at {commit}: test (2 sentences)\n" in capsys.readouterr().out
+    assert f"data        lhoestq/conll2003 at {commit}: test (3 sentences)\n" in capsys.readouterr().out
     assert json.loads(Path("runs/version_0/checkpoints/best.test.json").read_text())["commit"] == commit
 
 
@@ -94,12 +113,13 @@ def test_quickstart_runs_without_a_network(tmp_path, monkeypatch, capsys):
     assert "Tarina" in capsys.readouterr().out
 
 
+CLASSIC = ROOT / "configs/conll.yaml"
 # the kinds of precision that a processor has; 16-mixed is there taken for bf16-mixed
 PRECISIONS = ["32-true", "bf16-mixed", "16-mixed", "bf16-true", "16-true", "64-true"]
 EVERY = [pytest.param(c, p, marks=pytest.mark.slow, id=f"{c.stem}-{p}") for c in CONFIGS for p in PRECISIONS]
 
 
-@pytest.mark.parametrize(("config", "precision"), [pytest.param(CONFIGS[1], "bf16-mixed", id="bf16-mixed"), *EVERY])
+@pytest.mark.parametrize(("config", "precision"), [pytest.param(CLASSIC, "bf16-mixed", id="bf16-mixed"), *EVERY])
 @pytest.mark.filterwarnings("ignore:You passed .Trainer.*precision='16-mixed':UserWarning")
 def test_a_config_runs_in_each_precision(config, precision, hub, tiny_model, tmp_path, monkeypatch, capsys):
     serve(hub, tiny_model)

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import quote
 
 from ner_lightning.hub.outbox import About
+from ner_lightning.lora import lora_rank
 from ner_lightning.pretrained import marks_subwords, needs_spaces
 from ner_lightning.quickstart import packaged
 from ner_lightning.scores import SplitScores
@@ -53,6 +54,7 @@ class CardFacts(About):
     base_revision: str | None
     global_step: int
     epoch: int  # of the last step, from 1; 0 before training
+    lora_rank: int | None  # of adapters, merged into the weights
     label_all_tokens: bool
     max_seq_length: int | None
     context: Context
@@ -87,6 +89,7 @@ def card_facts(
         base_revision=options.get("model_revision"),
         global_step=checkpoint["global_step"],
         epoch=_epoch(checkpoint),
+        lora_rank=None if (lora := options.get("lora")) is None else lora_rank(lora),
         label_all_tokens=data.get("label_all_tokens", False),
         max_seq_length=data.get("max_seq_length"),
         context=data.get("context", "sentence"),

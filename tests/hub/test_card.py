@@ -34,6 +34,7 @@ FACTS = {
     "base_revision": None,
     "global_step": 1200,
     "epoch": 3,
+    "lora_rank": None,
     "label_all_tokens": False,
     "max_seq_length": 128,
     "context": "sentence",
