@@ -351,7 +351,6 @@ class TokenClassificationModule(LightningModule):
                 f"{checkpoint['hyper_parameters'].get('model_name_or_path')}, this one is "
                 f"{self.hparams['model_name_or_path']}, and {other} differs"
             )
-
         saved = checkpoint.get("calibration")
         self.calibration = Calibration(**saved) if saved else None
 
