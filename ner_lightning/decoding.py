@@ -40,17 +40,29 @@ def argmax(batch: dict[str, Any], logits: Tensor) -> Tensor:
     return logits.argmax(-1)
 
 
-def probabilities(logits: Tensor, label_ids: Tensor) -> Tensor:
+def probabilities(logits: Tensor, label_ids: Tensor, *, temperature: float = 1.0) -> Tensor:
     """How probable chosen labels are.
 
     Args:
         logits: (words, labels), of any precision.
         label_ids: (words,).
+        temperature: What logits are divided by, see `calibration`.
 
     Returns:
         (words,), float32.
     """
-    return logits.float().softmax(-1).gather(-1, label_ids[:, None])[:, 0]
+    return (logits.float() / temperature).softmax(-1).gather(-1, label_ids[:, None])[:, 0]
+
+
+def changes(values: Tensor) -> Tensor:
+    """Where a value differs from the one before it, as the first does.
+
+    Args:
+        values: One of each word, (words,).
+    """
+    changes = values != values.roll(1)
+    changes[:1] = True
+    return changes
 
 
 class Grammar:
@@ -93,8 +105,8 @@ class Grammar:
         label_ids, scored = logits.argmax(-1), batch["word_index"] >= 0
         words, chosen = logits[scored], label_ids[scored]  # (words, labels), (words,)
         window, sentence = scored.nonzero()[:, 0], batch["sentence_index"][scored]
-        enters = _changes(window)
-        starts = enters | _changes(sentence)
+        enters = changes(window)
+        starts = enters | changes(sentence)
         goes_on = enters & (batch["words_before"][window] > 0)
         breaks = self._breaks(chosen, starts) & ~goes_on
         # nearly all of the most probable labels are valid, and so the most probable valid ones
@@ -117,7 +129,7 @@ class Grammar:
             label_ids: Of all words in their order, (words,).
             sentence_index: The sentence of each word, (words,).
         """
-        breaks = self._breaks(label_ids, _changes(sentence_index))
+        breaks = self._breaks(label_ids, changes(sentence_index))
         return torch.where(breaks, self._opening.to(label_ids.device)[label_ids], label_ids)
 
     def _breaks(self, label_ids: Tensor, starts: Tensor) -> Tensor:
@@ -128,13 +140,6 @@ class Grammar:
 
 def _marks_entities(labels: Sequence[str]) -> bool:
     return is_entity_scheme(labels) and {opening(label) for label in labels} <= set(labels)
-
-
-def _changes(values: Tensor) -> Tensor:
-    """Where a value differs from the one before it, as the first does."""
-    changes = values != values.roll(1)
-    changes[:1] = True
-    return changes
 
 
 def _viterbi(words: Tensor, sizes: Tensor, first: Tensor, following: Tensor) -> Tensor:

@@ -7,7 +7,7 @@ score whole sentences. It takes words by their number in the split and needs no 
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from itertools import pairwise
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -16,6 +16,7 @@ from torch import Tensor
 from torchmetrics import Metric
 from torchmetrics.utilities import dim_zero_cat
 
+from ner_lightning.calibration import Calibration, calibrate, calibration_error, scored_entities
 from ner_lightning.errors import InputError
 from ner_lightning.intervals import f1_interval
 from ner_lightning.tags import is_entity_scheme
@@ -39,6 +40,9 @@ class EntityScore(Metric):
             `strict` counts only entities that are well-formed in IOB2.
         allow_missing: Score the words that were given even if some are missing, for runs over a part of a split.
         mend: What makes the labels of windows those of sentences, `decoding.Grammar.mend`; by default they stay.
+        confidence: With the logits of the words, `fit` makes a calibration, which is then in `calibration`, and adds
+            its `temperature`; `measure` adds the calibration error of entities with the `calibration` that is set,
+            and before it.
         interval: Of entities, add the 95 % interval of F1 by bootstrap, see `intervals.f1_interval`, and keep what it
             is made of as `counts`.
 
@@ -66,6 +70,7 @@ class EntityScore(Metric):
         mode: Literal["default", "strict"] = "default",
         allow_missing: bool = False,
         mend: Callable[[Tensor, Tensor], Tensor] | None = None,
+        confidence: Literal["fit", "measure"] | None = None,
         interval: bool = False,
     ) -> None:
         super().__init__()
@@ -75,12 +80,15 @@ class EntityScore(Metric):
         self.mode = mode
         self.allow_missing = allow_missing
         self._mend = mend
+        self.confidence = confidence
+        self.calibration: Calibration | None = None
         self._entities = is_entity_scheme(labels)
         self.interval = interval and self._entities
         # by type, how many entities of each document (or sentence) were right, predicted and gold: (units, 3)
         self.counts: dict[str, NDArray[np.int64]] = {}
-        # one flat vector per update, five numbers a word, of 32 bits: one collective for all of them, and of one
-        # dimension, as is the empty vector that torchmetrics puts in for a process that saw nothing
+        # one flat vector per update, of 32 bits: five numbers a word, and the bits of its logits: one collective for
+        # all of them, and of one dimension, as is the empty vector that torchmetrics puts in for a process that saw
+        # nothing
         self.add_state("rows", default=[], dist_reduce_fx="cat")
         self.add_state("num_words", default=torch.tensor(0), dist_reduce_fx="max")
 
@@ -97,6 +105,7 @@ class EntityScore(Metric):
         sentence_index: Tensor,
         num_words: int,
         document_index: Tensor | None = None,
+        logits: Tensor | None = None,
     ) -> None:
         """Add words: any number, in any order; one that is added again counts once.
 
@@ -107,6 +116,7 @@ class EntityScore(Metric):
             sentence_index: The sentence of each word; words of a sentence have consecutive positions.
             num_words: Words in the whole split.
             document_index: The document of each word, whole numbers; by default each sentence is one.
+            logits: (words, labels), for `confidence`.
         """
         documents = sentence_index if document_index is None else document_index
         columns = (word_index, predictions, targets, sentence_index, documents)
@@ -114,7 +124,11 @@ class EntityScore(Metric):
             given = ", ".join(f"{str(column.dtype)[6:]} {list(column.shape)}" for column in columns)
             raise ValueError(f"expected vectors of whole numbers, one number a word, got {given}")
         assert isinstance(self.rows, list), "update() between sync() and unsync()"
-        self.rows.append(torch.stack([column.to(torch.int32) for column in columns], dim=1).flatten())
+        rows = torch.stack([column.to(torch.int32) for column in columns], dim=1)
+        if self.confidence is not None:
+            assert logits is not None, "confidence is that of logits"
+            rows = torch.cat([rows, logits.float().view(torch.int32)], dim=1)
+        self.rows.append(rows.flatten())
         self.num_words = self.num_words.clamp(min=num_words)
 
     def compute(self) -> dict[str, float]:
@@ -126,7 +140,8 @@ class EntityScore(Metric):
             `interval_high`, and `interval_documents`, how many were drawn, or `interval_sentences`, where all of them
             are of one document.
         """
-        word_index, predictions, targets, sentence_index, document_index = self._rows_by_word().unbind(dim=1)
+        rows = self._rows_by_word()
+        word_index, predictions, targets, sentence_index, document_index = rows[:, :5].unbind(dim=1)
         num_words = int(self.num_words)
         assert bool(((word_index >= 0) & (word_index < num_words)).all()), "a word outside its split"
         if len(word_index) < num_words and not self.allow_missing:
@@ -154,6 +169,9 @@ class EntityScore(Metric):
         for name in names:
             numbers = by_type.get(name, (0.0, 0.0, 0.0, 0.0))
             scores |= {f"{key}_{name}": number for key, number in zip(_NAMES, numbers, strict=True)}
+        if self.confidence is not None:
+            words = predictions.long(), targets.long(), sentence_index, self.labels
+            scores |= self._confidence(rows[:, 5:].contiguous().view(torch.float32), *words)
         if self.interval:
             counts = _counts(gold, predicted, types=names, mode=self.mode)
             documents, of = torch.unique(document_index[[0, *borders.tolist()]], return_inverse=True)
@@ -165,17 +183,31 @@ class EntityScore(Metric):
             scores |= {"interval_low": low, "interval_high": high, f"interval_{unit}": float(len(counts))}
         return scores
 
+    def _confidence(self, logits: Tensor, *words: Any) -> dict[str, float]:
+        if self.confidence == "fit":
+            self.calibration = calibrate(logits, *words)
+            return {"temperature": self.calibration.temperature}
+        scores = {"calibration_error": calibration_error(*scored_entities(logits, *words)[:2])}
+        if self.calibration is not None:
+            temperature = self.calibration.temperature
+            after = calibration_error(*scored_entities(logits / temperature, *words)[:2])
+            scores |= {"calibration_error_before": scores["calibration_error"], "calibration_error": after}
+            scores["temperature"] = temperature
+        return scores
+
     def _rows_by_word(self) -> Tensor:
-        """One row for each word seen, by position: (words, 5), columns in the order of `update`."""
+        """One row for each word seen, by position: five columns in the order of `update`, and the bits of logits."""
         flat = dim_zero_cat(self.rows) if len(self.rows) else torch.empty(0, dtype=torch.int32)
-        rows = flat.cpu().view(-1, 5)
+        rows = flat.cpu().view(-1, 5 + (len(self.labels) if self.confidence is not None else 0))
         ids = rows[:, 1:3]
         assert bool(((ids >= 0) & (ids < len(self.labels))).all()), "a label id that is none of the labels"
         # of one word the smallest predicted id comes first and stays: which one stays must not depend on the
         # order of updates, should two processes ever disagree
         rows = rows[(rows[:, 0].long() * len(self.labels) + rows[:, 1]).argsort()]
         again = rows[1:, 0] == rows[:-1, 0]
-        assert torch.equal(rows[1:, 2:][again], rows[:-1, 2:][again]), "a word with two targets, sentences or documents"
+        assert torch.equal(rows[1:, 2:5][again], rows[:-1, 2:5][again]), (
+            "a word with two targets, sentences or documents"
+        )
         return rows[torch.cat([torch.ones(min(len(rows), 1), dtype=torch.bool), ~again])]
 
     def _sentences(self, ids: Tensor, borders: list[int]) -> list[list[str]]:

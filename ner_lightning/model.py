@@ -6,6 +6,7 @@ It takes batches as `encoding.Collator` makes them and gives (word, label) pairs
 import logging
 import math
 from collections.abc import Callable
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -23,6 +24,7 @@ from torch.nn import functional
 from torch.utils.data import DataLoader
 
 from ner_lightning.attention import make_unpadded, run_unpadded
+from ner_lightning.calibration import Calibration
 from ner_lightning.decoding import Decoding, Grammar, argmax, default_decoding, probabilities
 from ner_lightning.embedding import CompactEmbedding, compact
 from ner_lightning.encoding import Collator
@@ -153,8 +155,11 @@ class TokenClassificationModule(LightningModule):
             add_adapters(self.model, lora)
         self.grammar = Grammar(labels) if decoding == "constrained" else None
         mend = self.grammar.mend if self.grammar and not self.own_decode else None
-        self.val_score = EntityScore(labels, mode=score_mode, mend=mend)
-        self.test_score = EntityScore(labels, mode=score_mode, mend=mend, interval=True)
+        # of the weights that were last validated; a model that is used as it was exported brings it along
+        known = getattr(self.model.config, "calibration", None) if pretrained else None
+        self.calibration: Calibration | None = Calibration(**known) if known else None
+        self.val_score = EntityScore(labels, mode=score_mode, mend=mend, confidence="fit")
+        self.test_score = EntityScore(labels, mode=score_mode, mend=mend, confidence="measure", interval=True)
         self._too_large = math.inf  # sub-words of the smallest batch that did not fit in memory in evaluation
         self._validated_at: int | None = None  # the step whose weights were last scored on all of the split
 
@@ -243,16 +248,20 @@ class TokenClassificationModule(LightningModule):
             where a sentence spans windows), and how probable these are (float32), all (words,).
         """
         word_index, label_ids, logits = self._words(batch)
-        return word_index, label_ids, probabilities(logits, label_ids)
+        temperature = self.calibration.temperature if self.calibration else 1.0
+        return word_index, label_ids, probabilities(logits, label_ids, temperature=temperature)
 
     def on_validation_epoch_end(self) -> None:
         """Log the scores of the whole validation split."""
         whole = is_whole(self.trainer.limit_val_batches) and not self.trainer.sanity_checking
         self._log_scores(self.val_score, "val", whole=whole)
         self._validated_at = self.trainer.global_step if whole else None
+        if whole:
+            self.calibration = self.val_score.calibration
 
     def on_test_epoch_end(self) -> None:
         """Log the scores of the whole test split."""
+        self.test_score.calibration = self.calibration
         self._log_scores(self.test_score, "test", whole=is_whole(self.trainer.limit_test_batches))
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
@@ -322,6 +331,8 @@ class TokenClassificationModule(LightningModule):
         if self._validated_at == self.trainer.global_step:
             metrics = self.trainer.callback_metrics.items()
             checkpoint["validation_scores"] = {name: float(n) for name, n in metrics if name.startswith("val_")}
+            if self.calibration:
+                checkpoint["calibration"] = asdict(self.calibration)
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Refuse a checkpoint with other labels or of another model, before any weight is loaded."""
@@ -340,6 +351,8 @@ class TokenClassificationModule(LightningModule):
                 f"{checkpoint['hyper_parameters'].get('model_name_or_path')}, this one is "
                 f"{self.hparams['model_name_or_path']}, and {other} differs"
             )
+        saved = checkpoint.get("calibration")
+        self.calibration = Calibration(**saved) if saved else None
 
     def _diverged(self) -> str:
         kept = (c.best_model_path for c in self.trainer.checkpoint_callbacks if isinstance(c, ModelCheckpoint))
@@ -362,7 +375,7 @@ class TokenClassificationModule(LightningModule):
         documents = batch["document_index"][:, None].expand_as(scored)
         targets = batch["labels"][scored]
         units = {"sentence_index": batch["sentence_index"][scored], "document_index": documents[scored]}
-        score.update(word_index, predictions, targets, **units, num_words=batch["num_words"])
+        score.update(word_index, predictions, targets, **units, num_words=batch["num_words"], logits=logits)
         # of words alone, weighted by their number: the loss of a split depends neither on its batches nor on how its
         # sub-words are trained; on several processes a batch that two of them have counts twice, here and in no score
         loss = functional.cross_entropy(logits.float(), targets)

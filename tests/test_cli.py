@@ -18,6 +18,7 @@ from lightning_utilities.core.rank_zero import rank_zero_only
 from ner_lightning.__main__ import main as program
 from ner_lightning.cli import TokenClassificationCLI, main
 from ner_lightning.data import TokenClassificationDataModule
+from ner_lightning.hub import export
 from ner_lightning.scores import known_splits
 
 
@@ -521,15 +522,10 @@ def test_names_of_numbers_are_remembered_for_the_test_file(run, tmp_path):
         assert next(line for line in out.splitlines() if line.startswith("PER")).split()[-1] == "2"
 
 
-def test_a_fine_tuned_model_is_used_as_it_is_without_a_checkpoint(run, tmp_path, tiny_model):
-    from ner_lightning import TokenClassificationModule
-    from ner_lightning.pretrained import load_tokenizer
-
+def test_a_fine_tuned_model_is_used_as_it_is_without_a_checkpoint(run, tmp_path):
     fit(run)
     scores = run("test")[1]
-    model = TokenClassificationModule.load_from_checkpoint("runs/version_0/checkpoints/best.ckpt")
-    model.model.save_pretrained(tmp_path / "tuned")
-    load_tokenizer(str(tiny_model)).save_pretrained(tmp_path / "tuned")
+    export(output=str(tmp_path / "tuned"))
     shutil.rmtree("runs")
     tuned = f"--model.model_name_or_path={tmp_path / 'tuned'}"
     assert run("test", tuned, without=["--model.model_name_or_path"])[1] == scores

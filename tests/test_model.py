@@ -434,10 +434,11 @@ def test_the_logged_names_are_those_of_the_design(make_model, make_data, make_tr
     parts = ["f1", "precision", "recall", "support"]
     scores = {"loss", "accuracy", "words", *parts}
     scores |= {f"{part}_{name}" for part in parts for name in ("LOC", "MISC", "ORG", "PER")}
-    assert set(trainer.callback_metrics) == {"train_loss"} | {f"val_{name}" for name in scores}
+    assert set(trainer.callback_metrics) == {"train_loss"} | {f"val_{name}" for name in scores | {"temperature"}}
     trainer.test(model, data, verbose=False)
     interval = {"interval_low", "interval_high", "interval_documents"}
-    assert set(trainer.callback_metrics) == {f"test_{name}" for name in scores | interval}
+    calibration = {"temperature", "calibration_error", "calibration_error_before"}
+    assert set(trainer.callback_metrics) == {f"test_{name}" for name in scores | interval | calibration}
 
 
 @pytest.fixture
@@ -453,10 +454,12 @@ def scores_of(make_data, make_trainer, fitted):
 def test_scores_do_not_depend_on_batches_and_workers(scores_of, conll_files, options):
     path = str(conll_files / "train.conll")  # four sentences
     many, other = (scores_of(validation_file=path, **more) for more in ({"eval_batch_size": 4}, options))
-    assert {name: many[name] for name in many if name != "val_loss"} == {
-        name: other[name] for name in other if name != "val_loss"
+    of_logits = {"val_loss", "val_temperature"}  # whose last bits depend on the other windows of a batch
+    assert {name: many[name] for name in many.keys() - of_logits} == {
+        name: other[name] for name in other.keys() - of_logits
     }
-    assert many["val_loss"] == pytest.approx(other["val_loss"], rel=1e-5)
+    for name in of_logits:
+        assert many[name] == pytest.approx(other[name], rel=1e-5)
     assert many["val_words"] == 20
 
 
@@ -732,5 +735,8 @@ def test_two_processes_score_what_one_does(make_data, make_trainer, fitted, conl
     for rank in (0, 1):
         processes, scores = json.loads((out / f"{rank}.json").read_text())
         assert processes == 2
-        assert {**scores, "test_loss": 0} == {**alone, "test_loss": 0}
+        errors = ["test_calibration_error", "test_calibration_error_before"]
+        of_logits = dict.fromkeys(["test_loss", *errors], 0)
+        assert {**scores, **of_logits} == {**alone, **of_logits}
+        assert [scores[name] for name in errors] == pytest.approx([alone[name] for name in errors], abs=1e-5)
         assert not math.isnan(scores["test_loss"])

@@ -154,6 +154,7 @@ def write_model(
             setattr(model.config, name, value)
     # which Tagger uses, too; a checkpoint that does not name it was scored so
     model.config.decoding = checkpoint["hyper_parameters"].get("decoding", "argmax")
+    model.config.calibration = checkpoint.get("calibration")
     with _no_progress_bar(), naming(folder / "model.safetensors"):
         model.save_pretrained(folder, state_dict=weights)
     if not (folder / "config.json").is_file():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -43,7 +44,7 @@ class EntityReader:
         """The entities of a row, each with `type`, `text`, `start`, `end` and `score`.
 
         Start and end count characters of the text; where the words were given, they count words, and `text` is these
-        words with spaces between them. The score is the mean probability of the labels.
+        words with spaces between them. The score is the probability of the labels: the product of theirs.
 
         Args:
             labelled: The row.
@@ -64,7 +65,7 @@ class EntityReader:
         entities = []
         for type_, first, last in self._find(labelled.labels):
             start, end = spans[first].start, spans[last - 1].end
-            score = round(sum(labelled.scores[first:last]) / (last - first), 6)
+            score = round(math.prod(labelled.scores[first:last]), 6)
             entities.append({"type": type_, "text": text[start:end], "start": start, "end": end, "score": score})
         return entities
 

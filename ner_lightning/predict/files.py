@@ -36,6 +36,8 @@ def predict(
     text_column_name: str | None = None,
     sentence_column_name: str | None = None,
     comment_prefix: str = "",
+    min_score: float = 0.0,
+    precision_target: float | None = None,
     device: str = "auto",
     precision: Precision = "32-true",
     max_tokens: int | None = None,
@@ -57,6 +59,9 @@ def predict(
         text_column_name: Where the words or the text are: the number of a CoNLL column, the name of a field or column.
         sentence_column_name: In a table with one word a row, the column that tells sentences apart.
         comment_prefix: In CoNLL columns, lines that begin with it are comments; by default there are none.
+        min_score: Entities with a smaller score are left out: their words have the label O.
+        precision_target: Leave out entities of each type below the score from which on that share of them was right
+            on validation, such as 0.95.
         device: Where to run: `auto`, `cpu`, `cuda`, `cuda:1`, ...
         precision: Of the arithmetic: `32-true`, `bf16-mixed` or `16-mixed`.
         max_tokens: Sub-words in a batch, with padding; by default 1,024 on a processor and 8,192 elsewhere.
@@ -85,6 +90,8 @@ def predict(
             _refuse_output(path, inputs, model)
         tagger = Tagger.load(
             model,
+            min_score=min_score,
+            precision_target=precision_target,
             device=device,
             precision=precision,
             max_tokens=max_tokens,

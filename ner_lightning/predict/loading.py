@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from ner_lightning.calibration import Calibration
 from ner_lightning.checkpoints import classifier_weights, find_checkpoint, read_checkpoint
 from ner_lightning.decoding import Decoding
 from ner_lightning.encoding import Encoder
@@ -18,11 +19,12 @@ if TYPE_CHECKING:
 
 
 class Trained(NamedTuple):
-    """A classifier, the encoder that it was trained with, its decoding, and the name of one of a subclass."""
+    """A classifier with its encoder, its decoding and calibration, and the name of a decoding of a subclass."""
 
     classifier: PreTrainedModel
     encoder: Encoder
     decoding: Decoding | None
+    calibration: Calibration | None
     own_decode: str | None
 
 
@@ -57,7 +59,8 @@ def load_trained(model: str, *, revision: str | None = None, trust_remote_code: 
         classifier = load_token_classifier(model, labels=labels, revision=revision, trust_remote_code=trust_remote_code)
         tokenizer = load_tokenizer(model, revision=revision, trust_remote_code=trust_remote_code)
         encoder = _encoder(tokenizer, config, labels, config.to_dict())
-        return Trained(classifier, encoder, getattr(config, "decoding", None), None)
+        decoding, calibration = getattr(config, "decoding", None), getattr(config, "calibration", None)
+        return Trained(classifier, encoder, decoding, calibration and Calibration(**calibration), None)
 
 
 def _from_checkpoint(path: Path, trust_remote_code: bool) -> Trained:
@@ -70,7 +73,14 @@ def _from_checkpoint(path: Path, trust_remote_code: bool) -> Trained:
         classifier.load_state_dict(classifier_weights(checkpoint))
         tokenizer = load_tokenizer(name, revision=revision, **how)
         encoder = _encoder(tokenizer, classifier.config, labels, data)
-        return Trained(classifier, encoder, options.get("decoding", "argmax"), checkpoint.get("decode"))
+        calibration = checkpoint.get("calibration")
+        return Trained(
+            classifier,
+            encoder,
+            options.get("decoding", "argmax"),
+            calibration and Calibration(**calibration),
+            checkpoint.get("decode"),
+        )
 
 
 @contextmanager

@@ -7,6 +7,7 @@ that what comes out is what was scored.
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
@@ -15,6 +16,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from ner_lightning.calibration import Calibration, find_entities
 from ner_lightning.decoding import Decoding, Grammar, argmax, default_decoding, probabilities
 from ner_lightning.encoding import Collator, Encoder
 from ner_lightning.errors import InputError
@@ -23,6 +25,7 @@ from ner_lightning.predict.entities import EntityReader, LabelledRow
 from ner_lightning.products import onednn_products
 from ner_lightning.readers import Row
 from ner_lightning.sampling import LengthBatchSampler
+from ner_lightning.tags import is_entity_scheme
 from ner_lightning.words import split_words
 
 if TYPE_CHECKING:
@@ -56,12 +59,16 @@ class Tagger:
         decoding: `argmax` or `constrained`, as for the module.
         decode: Chooses a label at each position, from a batch and its logits (windows, length, labels), in place of
             `decoding`.
+        calibration: Of the scores, as validation found it; by default none.
+        min_score: Entities with a smaller score are left out: their words have the label O.
+        precision_target: Leave out entities of each type below the score from which on that share of them was right
+            on validation, such as 0.95.
         device: Where to run: `auto`, `cpu`, `cuda`, `cuda:1`, ...
         precision: Of the arithmetic; weights stay in float32.
         max_tokens: Sub-words in a batch, with padding; by default 1,024 on a processor and 8,192 elsewhere.
 
     Raises:
-        InputError: The device cannot be used, or a batch holds nothing.
+        InputError: The device cannot be used, a batch holds nothing, or entities cannot be left out by their score.
     """
 
     def __init__(
@@ -71,6 +78,9 @@ class Tagger:
         *,
         decoding: Decoding | None = None,
         decode: Callable[[dict[str, Any], Tensor], Tensor] | None = None,
+        calibration: Calibration | None = None,
+        min_score: float = 0.0,
+        precision_target: float | None = None,
         device: str = "auto",
         precision: Precision = "32-true",
         max_tokens: int | None = None,
@@ -84,6 +94,8 @@ class Tagger:
         grammar = Grammar(self.labels) if constrained else None
         self._mend = grammar.mend if grammar else None
         self._decode = decode or (grammar.decode if grammar else argmax)
+        self._temperature = calibration.temperature if calibration else 1.0
+        self._least = self._thresholds(calibration, min_score, precision_target)
         self._told = False  # that there is no context
         self._dtype = {"32-true": None, "bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}[precision]
         try:
@@ -99,6 +111,8 @@ class Tagger:
         model: str | Path = "runs",
         *,
         decode: Callable[[dict[str, Any], Tensor], Tensor] | None = None,
+        min_score: float = 0.0,
+        precision_target: float | None = None,
         device: str = "auto",
         precision: Precision = "32-true",
         max_tokens: int | None = None,
@@ -111,6 +125,9 @@ class Tagger:
             model: Folder of runs (its newest), folder of a run (its best checkpoint), a checkpoint, an exported folder,
                 or a Hub id.
             decode: As above; a model that was trained with a decoding of a subclass is to be given it.
+            min_score: Entities with a smaller score are left out: their words have the label O.
+            precision_target: Leave out entities of each type below the score from which on that share of them was
+                right on validation, such as 0.95.
             device: Where to run: `auto`, `cpu`, `cuda`, `cuda:1`, ...
             precision: Of the arithmetic: `32-true`, `bf16-mixed` or `16-mixed`.
             max_tokens: Sub-words in a batch, with padding; by default 1,024 on a processor and 8,192 elsewhere.
@@ -135,6 +152,9 @@ class Tagger:
             trained.encoder,
             decoding=trained.decoding,
             decode=decode,
+            calibration=trained.calibration,
+            min_score=min_score,
+            precision_target=precision_target,
             device=device,
             precision=precision,
             max_tokens=max_tokens,
@@ -150,7 +170,7 @@ class Tagger:
 
         Returns:
             Entities of a text, or a list with those of each input. An entity has `type`, `text`, `start`, `end` and
-            `score`, the mean probability of its labels; start and end count characters of a text, and words where words
+            `score`, the probability of its labels; start and end count characters of a text, and words where words
             were given.
 
         Raises:
@@ -255,18 +275,25 @@ class Tagger:
             max_seq_length=self.encoder.max_seq_length,
         )
         label_ids = torch.full((num_words,), -1, dtype=torch.int64)
-        scores = torch.zeros(num_words, dtype=torch.float32)
+        logits = torch.empty(num_words, len(self.labels))
         training = self._model.training  # of a model that is still trained
         self._model.eval()
         for windows in LengthBatchSampler(encoded.lengths, max_tokens=self.max_tokens, shuffle=False):
             batch = collate(encoded[windows])
             place = batch["word_index"][batch["word_index"] >= 0]  # type: ignore[index]
-            label_ids[place], scores[place] = self._run(batch)
+            label_ids[place], logits[place] = self._run(batch)
         self._model.train(training)
         assert bool((label_ids >= 0).all()), "each word comes once"
+        sizes = torch.tensor([len(words) for words in sentences])
+        sentence_index = torch.arange(len(sizes)).repeat_interleave(sizes)
         if self._mend is not None:
-            sizes = torch.tensor([len(words) for words in sentences])
-            label_ids = self._mend(label_ids, torch.arange(len(sizes)).repeat_interleave(sizes))
+            label_ids = self._mend(label_ids, sentence_index)
+        scores = probabilities(logits, label_ids, temperature=self._temperature)
+        if self._least is not None:
+            found = find_entities(label_ids, sentence_index, self.labels)
+            weak = (found.scores(scores) < self._least[found.label])[found.of_word]
+            label_ids = torch.where(weak, self.labels.index("O"), label_ids)
+            scores = probabilities(logits, label_ids, temperature=self._temperature)
         return [self.labels[i] for i in label_ids.tolist()], scores.tolist()
 
     def _run(self, batch: dict[str, Any]) -> tuple[Tensor, Tensor]:
@@ -275,9 +302,42 @@ class Tagger:
         # no autocast around 32 bits: within a Trainer its own precision holds
         with onednn_products() if self._dtype is None else torch.autocast(self.device.type, dtype=self._dtype):
             logits = self._model(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"]).logits
-            words = logits[scored]
-            label_ids = self._decode(batch, logits)[scored]
-            return label_ids.cpu(), probabilities(words, label_ids).cpu()
+            return self._decode(batch, logits)[scored].cpu(), logits[scored].float().cpu()
+
+    def _thresholds(
+        self, calibration: Calibration | None, min_score: float, precision_target: float | None
+    ) -> Tensor | None:
+        """The least score of entities by their first label, (labels,); None where all are wanted."""
+        for name, share in (("min_score", min_score), ("precision_target", precision_target)):
+            if share is not None and not 0 <= share <= 1:
+                raise InputError(f"{name}={share}: give a number from 0 to 1")
+        if not min_score and precision_target is None:
+            return None
+        if not (is_entity_scheme(self.labels) and "O" in self.labels):
+            raise InputError(
+                "min_score and precision_target leave out entities, and this model marks none: each word keeps its "
+                "label, and its score tells how sure it is"
+            )
+        least = torch.tensor([min_score if label.startswith("B-") else 0.0 for label in self.labels])
+        if precision_target is None:
+            return least
+        if calibration is None:
+            raise InputError(
+                f"precision_target={precision_target}: this model does not know its precision on validation, which "
+                "`fit` records; give min_score"
+            )
+        for number, label in enumerate(self.labels):
+            if label.startswith("B-"):
+                threshold = calibration.threshold(label[2:], precision=precision_target)
+                least[number] = max(min_score, threshold)
+                if threshold == math.inf:
+                    log.warning(
+                        "precision_target=%s: validation does not show that entities of type %s are that often right "
+                        "with any score: all of this type are left out",
+                        precision_target,
+                        label[2:],
+                    )
+        return least
 
 
 def rows_of(inputs: Any, *, documents: Sequence[int | str] | None = None) -> list[Row]:

@@ -208,6 +208,11 @@ def score_table(scores: dict[str, float], stage: str) -> str:
         "",
         f"accuracy {100 * accuracy:.2f}, loss {loss:.4f}, {words:,.0f} words scored",
     ]
+    if (error := scores.get(f"{stage}_calibration_error")) is not None:
+        text = f"calibration error of entities {100 * error:.2f}"
+        if (temperature := scores.get(f"{stage}_temperature")) is not None:
+            text += f", {100 * scores[f'{stage}_calibration_error_before']:.2f} before temperature {temperature:.2f}"
+        lines.append(text)
     for unit in ("documents", "sentences"):
         if (drawn := scores.get(f"{stage}_interval_{unit}")) is not None:
             low, high = (100 * scores[f"{stage}_interval_{name}"] for name in ("low", "high"))

@@ -284,6 +284,14 @@ def test_the_interval_of_a_test_stands_below_its_scores():
     assert scores.endswith("51,362. 95 % interval of F1: 81.25 to 87.50, bootstrap over 231 documents.")
 
 
+def test_the_calibration_error_of_a_test_stands_below_its_scores():
+    errors = {"calibration_error": 0.0213, "calibration_error_before": 0.0475, "temperature": 1.334}
+    scores = section(card(splits=[SplitScores("test", **HUB, scores=SCORES | errors)]), "Scores")
+    assert scores.endswith("Expected calibration error of entities 2.13 (4.75 before temperature 1.33), in percent.")
+    alone = section(card(splits=[SplitScores("test", **HUB, scores=SCORES | {"calibration_error": 0.0213})]), "Scores")
+    assert alone.endswith("Expected calibration error of entities 2.13, in percent.")
+
+
 def test_the_text_tells_of_tags_that_a_pipeline_does_not_give():
     assert "Viterbi" not in card()
     assert "well-formed in IOB2 (Viterbi), as `predict` and `Tagger` of ner_lightning give" in card(

@@ -31,9 +31,9 @@ def places(entities):
     return [(entity["type"], entity["start"], entity["end"], entity["score"]) for entity in entities]
 
 
-def test_the_score_of_an_entity_is_the_mean_of_its_words():
+def test_the_score_of_an_entity_is_the_product_of_its_words():
     labelled = given_words(WORDS[:4], ["O", "B-PER", "I-PER", "O"], [0.9, 0.5, 1.0, 0.9])
-    assert places(READER.as_dicts(labelled)) == [("PER", 1, 3, 0.75)]
+    assert places(READER.as_dicts(labelled)) == [("PER", 1, 3, 0.5)]
 
 
 def test_labels_of_words_are_entities_of_one_word_but_for_o():
@@ -57,7 +57,7 @@ def test_offsets_of_a_text_are_characters():
     labels = "B-PER I-PER O O B-LOC O".split()
     labelled = in_text(text, ["Édda", "Voss", ",", '"', "Tarnby", '"'], labels, [0.5, 1, 1, 1, 1 / 3, 1])
     assert READER.as_dicts(labelled) == [
-        {"type": "PER", "text": "Édda\tVoss", "start": 2, "end": 11, "score": 0.75},
+        {"type": "PER", "text": "Édda\tVoss", "start": 2, "end": 11, "score": 0.5},
         {"type": "LOC", "text": "Tarnby", "start": 14, "end": 20, "score": 0.333333},
     ]
 

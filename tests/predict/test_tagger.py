@@ -11,12 +11,15 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from lightning.pytorch import Trainer
 
+from ner_lightning.calibration import Calibration
 from ner_lightning.data import TokenClassificationDataModule
+from ner_lightning.encoding import Encoder
 from ner_lightning.errors import InputError
 from ner_lightning.hub import export
 from ner_lightning.model import TokenClassificationModule
 from ner_lightning.predict import TaggedWord, Tagger
 from ner_lightning.predict.tagger import rows_of
+from ner_lightning.pretrained import load_tokenizer
 from ner_lightning.readers import read
 from ner_lightning.words import split_words
 
@@ -206,7 +209,10 @@ def test_labels_and_scores_are_those_that_a_trainer_computes(model, conll_files,
 def test_the_pipeline_of_transformers_finds_the_same_with_a_tokenizer_of_bert(model, tagger, pipeline, text):
     ours, theirs = tagger(decoding="argmax")(text), pipeline(text)
     assert places(ours) == [(e["entity_group"], e["start"], e["end"]) for e in theirs]
-    assert [e["score"] for e in ours] == pytest.approx([float(e["score"]) for e in theirs], abs=1e-5)
+    for own, other in zip(ours, theirs, strict=True):  # whose score is the mean of the words, and ours the product
+        words = len(split_words(own["text"]))
+        assert own["score"] <= float(other["score"]) + 1e-5
+        assert words > 1 or own["score"] == pytest.approx(float(other["score"]), abs=1e-5)
 
 
 @pytest.fixture(scope="module")
@@ -215,6 +221,66 @@ def pipeline(model, tiny_model):
 
     tokenizer = AutoTokenizer.from_pretrained(tiny_model)
     return TokenClassificationPipeline(model=model.model, tokenizer=tokenizer, aggregation_strategy="first")
+
+
+# what is left out
+
+
+@quick
+@given(st.lists(st.text("aMT é.中", max_size=30), max_size=4), st.floats(0, 1), st.sampled_from([8, 64]))
+def test_weak_entities_are_left_out_and_their_words_are_outside(tagger, texts, min_score, max_seq_length):
+    options = {"max_seq_length": max_seq_length, "calibration": Calibration(20.0)}
+    every, strong = tagger(**options), tagger(min_score=min_score, **options)
+    for found, kept in zip(every(texts), strong(texts), strict=True):
+        assert [entity for entity in found if entity in kept] == kept
+        assert all((entity in kept) == (entity["score"] >= min_score) for entity in found if _off(entity, min_score))
+    for kept, before, after in zip(strong(texts), every.tags(texts), strong.tags(texts), strict=True):
+        assert sum(word.label.startswith("B-") for word in after) == len(kept)
+        assert all(one.label in (other.label, "O") for one, other in zip(after, before, strict=True))
+
+
+def _off(entity, score):
+    return abs(entity["score"] - score) > 1e-6  # to which it is rounded
+
+
+def test_a_temperature_changes_scores_and_no_label(tagger):
+    plain, soft = (tagger(calibration=known).tags(TEXTS[3]) for known in (None, Calibration(10.0)))
+    assert [word.label for word in plain] == [word.label for word in soft]
+    assert max(word.score for word in soft) < max(word.score for word in plain)
+
+
+def test_a_target_keeps_of_each_type_what_is_above_its_threshold(tagger, caplog):
+    known = Calibration(
+        5.0, {"LOC": [[0.01, 0.8, 99], [0.3, 0.96, 50]], "PER": [[0.0, 0.99, 99]], "ORG": [[0.0, 0.5, 9]]}
+    )
+    thresholds = {"LOC": 0.3, "PER": 0.2, "ORG": 2, "MISC": 2}
+    found = tagger(calibration=known)(TEXTS * 3)
+    kept = tagger(calibration=known, precision_target=0.95, min_score=0.2)(TEXTS * 3)
+    assert kept == [[e for e in entities if e["score"] >= thresholds[e["type"]]] for entities in found]
+    assert (
+        "precision_target=0.95: validation does not show that entities of type MISC are that often right" in caplog.text
+    )
+    assert [type_ for type_ in thresholds if f"of type {type_} are" in caplog.text] == ["ORG", "MISC"]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"min_score": 1.5}, r"^min_score=1.5: give a number from 0 to 1"),
+        ({"precision_target": -0.1}, r"^precision_target=-0.1: give a number from 0 to 1"),
+        ({"precision_target": 0.9}, r"^precision_target=0.9: this model does not know its precision on validation"),
+    ],
+)
+def test_what_cannot_be_left_out_is_said(tagger, options, message):
+    with pytest.raises(InputError, match=message):
+        tagger(**options)
+
+
+def test_labels_of_words_are_never_left_out(model, tiny_model):
+    labels = [f"TAG{number}" for number in range(9)]
+    encoder = Encoder(load_tokenizer(str(tiny_model)), labels=labels, max_seq_length=64)
+    with pytest.raises(InputError, match="leave out entities, and this model marks none: each word keeps its label"):
+        Tagger(model.model, encoder, device="cpu", min_score=0.5)
 
 
 # loading
@@ -230,7 +296,9 @@ def test_a_run_a_checkpoint_an_exported_folder_and_the_hub_find_the_same(runs, c
     assert sum(map(len, found[0])) > 5
     assert all(each == found[0] for each in found)
     module = TokenClassificationModule.load_from_checkpoint(checkpoint).eval()
-    assert Tagger(module.model, taggers[0].encoder, decode=module.decode)(TEXTS) == found[0]
+    assert module.calibration.temperature != 1
+    same = Tagger(module.model, taggers[0].encoder, calibration=module.calibration)
+    assert same(TEXTS) == found[0]
 
 
 def test_windows_of_a_model_that_was_trained_without_a_limit_are_as_long_as_it_takes(checkpoint, tmp_path):

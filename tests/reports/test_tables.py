@@ -83,6 +83,15 @@ def test_the_interval_stands_below_the_score_table():
     assert text.splitlines()[-1] == "95 % interval of f1: 100.00 to 100.00, bootstrap over 1 sentences"
 
 
+def test_the_calibration_error_stands_below_the_score_table():
+    scores = scores_of(["B-PER", "O"], ["B-PER", "O"], ["O", "B-PER", "I-PER"]) | {"test_calibration_error": 0.0213}
+    assert score_table(scores, "test").splitlines()[-1] == "calibration error of entities 2.13"
+    scores |= {"test_calibration_error_before": 0.04751, "test_temperature": 1.334}
+    assert score_table(scores, "test").splitlines()[-1] == (
+        "calibration error of entities 2.13, 4.75 before temperature 1.33"
+    )
+
+
 def test_the_score_table_of_words_without_entities_has_a_row_for_each_label():
     text = score_table(scores_of(["DT", "NN", "NN"], ["DT", "NN", "VB"], ["DT", "NN", "VB"]), "test")
     assert [line.split() for line in text.splitlines()[3:7]] == [
