@@ -35,10 +35,10 @@ def serve(hub, model):
     """Put the default model's name and the datasets of the configs on the Hub, in parquet as they are there."""
     files = {path.name: path.read_bytes() for path in model.iterdir()}
     hub.add_repo("model", "bert-base-cased", files)
-    hub.add_repo("model", "sentence-transformers/all-MiniLM-L6-v2", uncased(files))
-    for name in ("config.json", "tokenizer_config.json"):  # of windows of 192; its positions are drawn at random
-        files[name] = files[name].replace(b": 64", b": 192")
+    for name in ("config.json", "tokenizer_config.json"):  # of windows of 256; its positions are drawn at random
+        files[name] = files[name].replace(b": 64", b": 256")
     hub.add_repo("model", "FacebookAI/xlm-roberta-large", files)
+    hub.add_repo("model", "sentence-transformers/all-MiniLM-L6-v2", uncased(files))
     for name, ref, labels, rows, documents in (
         ("lhoestq/conll2003", "main", CONLL_LABELS, CONLL_ROWS, {}),
         ("tomaarsen/conll2003", "refs/convert/parquet", CONLL_LABELS, CONLL_ROWS, {"document_id": [1, 1, 2]}),
