@@ -149,9 +149,9 @@ def write_model(
     weights = classifier_weights(checkpoint)
     _refuse_not_finite(weights, buffers={name for name, _ in model.named_buffers()})
     shapes = {name: tuple(tensor.shape) for name, tensor in weights.items()}
-    for name in ("max_seq_length", "context"):  # Tagger makes windows as in training
-        if (value := checkpoint.get("datamodule_hyper_parameters", {}).get(name)) not in (None, "sentence"):
-            setattr(model.config, name, value)
+    # Tagger makes windows as in training; what stands in the config of an exported model is of its own training
+    data = checkpoint.get("datamodule_hyper_parameters", {})
+    model.config.update({"max_seq_length": data.get("max_seq_length"), "context": data.get("context", "sentence")})
     # which Tagger uses, too; a checkpoint that does not name it was scored so
     model.config.decoding = checkpoint["hyper_parameters"].get("decoding", "argmax")
     model.config.calibration = checkpoint.get("calibration")
