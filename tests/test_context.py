@@ -122,3 +122,17 @@ def test_documents_are_one_for_each_input(fit):
 
     with pytest.raises(InputError, match="documents: expected one for each of 2 inputs, found 1"):
         Tagger.load("runs", device="cpu")(["a", "b"], documents=[1])
+
+
+def test_what_an_exported_model_had_is_not_what_a_model_trained_from_it_has(fit):
+    fit("--data.context=document")
+    export(output="out")
+    assert json.loads(Path("out/config.json").read_text())["context"] == "document"
+    assert not main(
+        [
+            *("fit", "--model.model_name_or_path=out", "--data.train_file=train.conll"),
+            *("--trainer.max_steps=1", "--trainer.enable_progress_bar=false", "--trainer.accelerator=cpu"),
+        ]
+    )
+    export(output="again")
+    assert json.loads(Path("again/config.json").read_text())["context"] == "sentence"

@@ -151,7 +151,9 @@ def write_model(
     shapes = {name: tuple(tensor.shape) for name, tensor in weights.items()}
     # Tagger makes windows as in training; what stands in the config of an exported model is of its own training
     data = checkpoint.get("datamodule_hyper_parameters", {})
-    model.config.update({"max_seq_length": data.get("max_seq_length"), "context": data.get("context", "sentence")})
+    for name, usual in (("max_seq_length", None), ("context", "sentence")):
+        if (value := data.get(name, usual)) != getattr(model.config, name, usual):
+            setattr(model.config, name, value)
     # which Tagger uses, too; a checkpoint that does not name it was scored so
     model.config.decoding = checkpoint["hyper_parameters"].get("decoding", "argmax")
     model.config.calibration = checkpoint.get("calibration")

@@ -9,9 +9,9 @@ from ner_lightning.words import Span
 def test_each_line_is_a_row_blank_ones_too(rows, tmp_path):
     path = tmp_path / "a.txt"
     assert rows("a.txt", "\ufeffAda ran.\r\n\n  x\u2028y") == [
-        Row(["Ada", "ran", "."], None, "Ada ran.", [Span(0, 3), Span(4, 7), Span(7, 8)], None, f"{path}:1", None, {}),
-        Row([], None, "", [], None, f"{path}:2", None, {}),
-        Row(["x", "y"], None, "  x\u2028y", [Span(2, 3), Span(4, 5)], None, f"{path}:3", None, {}),
+        Row(["Ada", "ran", "."], None, "Ada ran.", [Span(0, 3), Span(4, 7), Span(7, 8)], 0, f"{path}:1", None, {}),
+        Row([], None, "", [], 1, f"{path}:2", None, {}),
+        Row(["x", "y"], None, "  x\u2028y", [Span(2, 3), Span(4, 5)], 1, f"{path}:3", None, {}),
     ]
 
 
