@@ -131,7 +131,12 @@ def test_what_an_exported_model_had_is_not_what_a_model_trained_from_it_has(fit)
     assert not main(
         [
             *("fit", "--model.model_name_or_path=out", "--data.train_file=train.conll"),
-            *("--trainer.max_steps=1", "--trainer.enable_progress_bar=false", "--trainer.accelerator=cpu"),
+            *(
+                "--trainer.max_steps=1",
+                "--trainer.log_every_n_steps=1",
+                "--trainer.enable_progress_bar=false",
+                "--trainer.accelerator=cpu",
+            ),
         ]
     )
     export(output="again")
