@@ -103,7 +103,8 @@ def _train(job: Job) -> Result:
         if Path(job["encoder"]).parent == Path(job["folder"])
         else "--model.learning_rate=1e-4"
     ]
-    if cli([*fit_arguments(job), steps, *rate, "--trainer.limit_val_batches=0", "--trainer.max_epochs=100"]):
+    bare = ["--model.decoding=argmax", "--trainer.limit_val_batches=0"]  # labels as a pipeline takes them
+    if cli([*fit_arguments(job), steps, *rate, *bare, "--trainer.max_epochs=100"]):
         raise SystemExit("the training failed")
     return {"model": str(export(default_root_dir=str(Path(job["folder"], "runs"))))}
 

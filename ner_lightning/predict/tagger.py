@@ -275,7 +275,7 @@ class Tagger:
             max_seq_length=self.encoder.max_seq_length,
         )
         label_ids = torch.full((num_words,), -1, dtype=torch.int64)
-        logits = torch.empty(num_words, len(self.labels))
+        logits = torch.empty(num_words, len(self.labels), dtype=torch.float32)
         training = self._model.training  # of a model that is still trained
         self._model.eval()
         for windows in LengthBatchSampler(encoded.lengths, max_tokens=self.max_tokens, shuffle=False):
