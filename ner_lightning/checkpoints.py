@@ -15,6 +15,8 @@ from ner_lightning.lora import merged
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from ner_lightning.decoding import Decoding
+
 log = logging.getLogger(__name__)
 
 _DATA_STATE = {"dataset_commit", "given_labels"}  # by which the state of a TokenClassificationDataModule is known
@@ -67,6 +69,17 @@ def data_state(checkpoint: dict[str, Any]) -> dict[str, Any]:
     """
     states = (state for state in checkpoint.values() if isinstance(state, dict))
     return next((state for state in states if state.keys() >= _DATA_STATE), {})
+
+
+def decoding_of(options: dict[str, Any]) -> Decoding:
+    """How a module chooses labels: as was said, or by default.
+
+    Args:
+        options: Its hyper-parameters; one from before there was a choice took the most probable labels.
+    """
+    from ner_lightning.decoding import default_decoding  # takes torch, as reading a checkpoint does
+
+    return options.get("decoding", "argmax") or default_decoding(options["labels"])
 
 
 def classifier_weights(checkpoint: dict[str, Any]) -> dict[str, Tensor]:

@@ -35,7 +35,13 @@ from ner_lightning.hardware import keep_memory
 from ner_lightning.hub import PushToHub  # noqa: F401 # known by its short name only once it is imported
 from ner_lightning.interruption import Interruption, ending_with_launcher
 from ner_lightning.model import TokenClassificationModule
-from ner_lightning.options import checkpoint_to_use, complete, recorded_options, refuse_contradictions
+from ner_lightning.options import (
+    checkpoint_to_use,
+    complete,
+    options_of_the_model,
+    recorded_options,
+    refuse_contradictions,
+)
 from ner_lightning.parser import Parser, TrainerHelp
 from ner_lightning.pretrained import load_config, trained_labels
 from ner_lightning.reports import RunSummary, ScoreTable, batch_text, corpus_text, description_text
@@ -304,7 +310,7 @@ class TokenClassificationCLI(LightningCLI):
     # LightningCLI has no public hook between parsing and seeding, and this one of its own would put what the checkpoint
     # records over the command line; `_parser` is private, too: the only way to the parser of a subcommand
     def _parse_ckpt_path(self) -> None:
-        """Parse again with what the checkpoint records as defaults."""
+        """Parse again with what the checkpoint, or a model that is used as it is, records as defaults."""
         subcommand = self.config["subcommand"]
         config = self.config[subcommand]
         self._refuse_trust_by_a_file(config)
@@ -313,14 +319,17 @@ class TokenClassificationCLI(LightningCLI):
             return
         parser, given = self._parser(subcommand), config
         path = checkpoint_to_use(config, subcommand, model_name_or_path=self._model_given(parser, config))
-        checkpoint = None
-        if path is not None:
-            checkpoint = read_checkpoint(path)
-            known = parser.get_defaults()
+        checkpoint = None if path is None else read_checkpoint(path)
+        if checkpoint is not None:
             recorded = recorded_options(checkpoint, subcommand, given=given)
+        else:
+            recorded = {} if subcommand == "fit" else options_of_the_model(config)
+        if recorded:
+            known = parser.get_defaults()
             parser.set_defaults({name: value for name, value in recorded.items() if name in known})
             self.parse_arguments(self.parser, self._args)
             config = self.config[subcommand]
+        if checkpoint is not None:
             config["ckpt_path"] = path
             if subcommand == "fit":
                 refuse_contradictions(config, checkpoint)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import yaml
 from jsonargparse import Namespace
@@ -17,7 +17,10 @@ from lightning_utilities.core.rank_zero import rank_zero_info
 
 from ner_lightning.checkpoints import data_state, find_checkpoint
 from ner_lightning.errors import InputError
-from ner_lightning.pretrained import load_config, trained_labels
+from ner_lightning.pretrained import exported_options, load_config, trained_labels
+
+if TYPE_CHECKING:
+    from transformers import PretrainedConfig
 
 # where data comes from: where the user names one of these, the checkpoint adds none
 _SOURCES = {
@@ -109,6 +112,16 @@ def recorded_options(checkpoint: dict[str, Any], subcommand: str, *, given: Any)
     return {name: value for name, value in options.items() if name not in _LINKED}
 
 
+def options_of_the_model(config: Any) -> dict[str, Any]:
+    """The options that a fine-tuned model records which is used as it is, without a checkpoint.
+
+    Args:
+        config: The options of the subcommand.
+    """
+    groups = {"max_seq_length": "data", "context": "data", "decoding": "model"}
+    return {f"{groups[name]}.{name}": value for name, value in exported_options(_model_config(config)).items()}
+
+
 def refuse_contradictions(config: Any, checkpoint: dict[str, Any]) -> None:
     """Refuse to resume a run with other options than its optimizer and the order of its batches were made with.
 
@@ -158,8 +171,12 @@ def _labels(config: Any, subcommand: str, *, given: Any, checkpoint: dict[str, A
 
 
 def _trained_labels(config: Any) -> list[str] | None:
+    return trained_labels(_model_config(config))
+
+
+def _model_config(config: Any) -> PretrainedConfig:
     model = config["model"]
-    return trained_labels(load_config(model["model_name_or_path"], trust_remote_code=model["trust_remote_code"]))
+    return load_config(model["model_name_or_path"], trust_remote_code=model["trust_remote_code"])
 
 
 def _trained_with(checkpoint: dict[str, Any]) -> dict[str, Any]:

@@ -1,7 +1,7 @@
 """What a model name stands for: configuration, tokenizer and weights, from the Hub, a folder or the package.
 
-The only file that calls `from_pretrained`, so that a wrong name, a missing network and a tokenizer that cannot
-align words are reported in one place, in one sentence.
+The only file that calls `from_pretrained` (but for `casing`, of what it wrote itself), so that a wrong name, a missing
+network and a tokenizer that cannot align words are reported in one place, in one sentence.
 """
 
 from __future__ import annotations
@@ -287,6 +287,16 @@ def trained_labels(config: PretrainedConfig) -> list[str] | None:
     """
     names = [config.id2label[number] for number in sorted(config.id2label)]
     return None if all(name == f"LABEL_{number}" for number, name in enumerate(names)) else names
+
+
+def exported_options(config: PretrainedConfig) -> dict[str, Any]:
+    """What an export leaves in the configuration of a model, so that it is used as it was scored.
+
+    Args:
+        config: Configuration of the model; of another origin it stands for lone sentences and the most probable labels.
+    """
+    usual = {"max_seq_length": None, "context": "sentence", "decoding": "argmax"}
+    return {name: getattr(config, name, value) for name, value in usual.items()}
 
 
 def head_parameters(model: PreTrainedModel) -> list[tuple[str, Any]]:

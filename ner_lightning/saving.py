@@ -13,7 +13,7 @@ from lightning.fabric.plugins import TorchCheckpointIO
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 
-from ner_lightning.checkpoints import kept_in
+from ner_lightning.checkpoints import decoding_of, kept_in, read_checkpoint
 from ner_lightning.data import TokenClassificationDataModule
 from ner_lightning.errors import InputError
 from ner_lightning.files import remove_left_behind, replacing
@@ -167,6 +167,16 @@ class TestRecord(Callback):
             return
         if not isinstance(data, TokenClassificationDataModule):
             return
+        if isinstance(pl_module, TokenClassificationModule):
+            checkpoint = read_checkpoint(trainer.ckpt_path)
+            trained = _what_decides(checkpoint["hyper_parameters"], checkpoint.get("datamodule_hyper_parameters", {}))
+            now = _what_decides(dict(pl_module.hparams), dict(data.hparams))
+            if others := [f"{name}={value}" for name, value in now.items() if value != trained[name]]:
+                log.warning(
+                    "scored with %s, other than in training: not kept for a model card and for `compare`",
+                    ", ".join(others),
+                )
+                return
         values = {name: float(value) for name, value in trainer.callback_metrics.items()}
         split = scores_of("test", values, dict(data.hparams), data.corpus.commit)
         counts = pl_module.test_score.counts if isinstance(pl_module, TokenClassificationModule) else {}
@@ -174,6 +184,16 @@ class TestRecord(Callback):
             write_test(Path(trainer.ckpt_path), split, counts)
         except (OSError, ValueError) as error:  # a folder that cannot be written to is no reason to lose the table
             log.warning("the scores are not kept for a model card and for `compare`: %s", error)
+
+
+def _what_decides(options: dict[str, Any], data: dict[str, Any]) -> dict[str, Any]:
+    """What decides a score beside weights and words: hyper-parameters of module and datamodule."""
+    return {
+        "decoding": decoding_of(options),
+        "score_mode": options["score_mode"],
+        "context": data.get("context", "sentence"),
+        "max_seq_length": data.get("max_seq_length"),
+    }
 
 
 def _mode(monitor: str | None) -> Literal["max", "min"]:

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import quote
 
+from ner_lightning.checkpoints import decoding_of
 from ner_lightning.hub.outbox import About
 from ner_lightning.lora import lora_rank
 from ner_lightning.pretrained import marks_subwords, needs_spaces
@@ -95,7 +96,7 @@ def card_facts(
         context=data.get("context", "sentence"),
         separator=tokenizer.sep_token,
         score_mode=options["score_mode"],
-        decoding=options.get("decoding", "argmax"),
+        decoding=decoding_of(options),
         marks_subwords=marks_subwords(tokenizer),
         needs_spaces=needs_spaces(tokenizer),
         command=config.partition("\n")[0].removeprefix("# ") if config.startswith("# ") else None,

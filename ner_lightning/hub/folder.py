@@ -16,7 +16,7 @@ from glob import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ner_lightning.checkpoints import classifier_weights, find_checkpoint, read_checkpoint, run_folder
+from ner_lightning.checkpoints import classifier_weights, decoding_of, find_checkpoint, read_checkpoint, run_folder
 from ner_lightning.errors import InputError
 from ner_lightning.files import is_left_over, naming, process_mark
 from ner_lightning.hub.card import card_facts, model_card
@@ -154,8 +154,7 @@ def write_model(
     for name, usual in (("max_seq_length", None), ("context", "sentence")):
         if (value := data.get(name, usual)) != getattr(model.config, name, usual):
             setattr(model.config, name, value)
-    # which Tagger uses, too; a checkpoint that does not name it was scored so
-    model.config.decoding = checkpoint["hyper_parameters"].get("decoding", "argmax")
+    model.config.decoding = decoding_of(checkpoint["hyper_parameters"])
     model.config.calibration = checkpoint.get("calibration")
     with _no_progress_bar(), naming(folder / "model.safetensors"):
         model.save_pretrained(folder, state_dict=weights)

@@ -8,11 +8,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ner_lightning.calibration import Calibration
-from ner_lightning.checkpoints import classifier_weights, find_checkpoint, read_checkpoint
+from ner_lightning.checkpoints import classifier_weights, decoding_of, find_checkpoint, read_checkpoint
 from ner_lightning.decoding import Decoding
 from ner_lightning.encoding import Encoder
 from ner_lightning.errors import InputError
-from ner_lightning.pretrained import load_config, load_token_classifier, load_tokenizer, trained_labels, window_length
+from ner_lightning.pretrained import (
+    exported_options,
+    load_config,
+    load_token_classifier,
+    load_tokenizer,
+    trained_labels,
+    window_length,
+)
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerFast
@@ -58,9 +65,9 @@ def load_trained(model: str, *, revision: str | None = None, trust_remote_code: 
             raise InputError(f"{model} has no labels of its own: it was not trained to label words; run `fit` first")
         classifier = load_token_classifier(model, labels=labels, revision=revision, trust_remote_code=trust_remote_code)
         tokenizer = load_tokenizer(model, revision=revision, trust_remote_code=trust_remote_code)
-        encoder = _encoder(tokenizer, config, labels, config.to_dict())
-        decoding, calibration = getattr(config, "decoding", None), getattr(config, "calibration", None)
-        return Trained(classifier, encoder, decoding, calibration and Calibration(**calibration), None)
+        options, calibration = exported_options(config), getattr(config, "calibration", None)
+        encoder = _encoder(tokenizer, config, labels, options)
+        return Trained(classifier, encoder, options["decoding"], calibration and Calibration(**calibration), None)
 
 
 def _from_checkpoint(path: Path, trust_remote_code: bool) -> Trained:
@@ -77,7 +84,7 @@ def _from_checkpoint(path: Path, trust_remote_code: bool) -> Trained:
         return Trained(
             classifier,
             encoder,
-            options.get("decoding", "argmax"),
+            decoding_of(options),
             calibration and Calibration(**calibration),
             checkpoint.get("decode"),
         )
