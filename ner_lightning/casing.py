@@ -37,7 +37,7 @@ def spellings(tokenizer: PreTrainedTokenizerFast) -> list[Spelling]:
         tokenizer: One that lower-cases, of BERT's kind.
 
     Raises:
-        InputError: It is of another kind, or does not lower-case.
+        InputError: It is of another kind, does not lower-case, or has tokens beside its vocabulary.
     """
     state = json.loads(tokenizer.backend_tokenizer.to_str())
     normalizer = state["normalizer"] or {}
@@ -46,6 +46,11 @@ def spellings(tokenizer: PreTrainedTokenizerFast) -> list[Spelling]:
     if not normalizer["lowercase"]:
         raise InputError("--model.keep_case: the tokenizer keeps upper case already; leave it out")
     vocabulary: dict[str, int] = state["model"]["vocab"]
+    if added := [token["content"] for token in state["added_tokens"] if token["id"] >= len(vocabulary)]:
+        raise InputError(
+            f"--model.keep_case: tokens were added to the vocabulary ({', '.join(added[:3])}), whose ids the spellings "
+            "would take; leave it out"
+        )
     prefix: str = state["model"]["continuing_subword_prefix"]
     fixed = {token["content"] for token in state["added_tokens"]}
     found: dict[str, Spelling] = {}

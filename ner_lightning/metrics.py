@@ -172,7 +172,7 @@ class EntityScore(Metric):
         if self.confidence is not None:
             words = predictions.long(), targets.long(), sentence_index, self.labels
             scores |= self._confidence(rows[:, 5:].contiguous().view(torch.float32), *words)
-        if self.interval:
+        if self.interval and len(targets):
             counts = _counts(gold, predicted, types=names, mode=self.mode)
             documents, of = torch.unique(document_index[[0, *borders.tolist()]], return_inverse=True)
             unit = "sentences" if len(documents) == 1 else "documents"

@@ -15,7 +15,7 @@ def uncased():
     from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
     from transformers import BertTokenizerFast
 
-    pieces = "[PAD] [UNK] [CLS] [SEP] lake sorn ##en mira a ##a m ##m zoe 12 . straße ß".split()
+    pieces = "[PAD] [UNK] [CLS] [SEP] [MASK] lake sorn ##en mira a ##a m ##m zoe 12 . straße ß".split()
     ids = {piece: number for number, piece in enumerate(pieces)}
     tokenizer = Tokenizer(models.WordPiece(ids, unk_token="[UNK]"))
     tokenizer.normalizer = normalizers.BertNormalizer(lowercase=True)
@@ -140,4 +140,13 @@ def test_a_run_its_export_and_a_pipeline_see_upper_case(uncased_model, tmp_path,
     tag = pipeline("token-classification", str(exported), aggregation_strategy="first")
     found = [[entity["entity_group"] for entity in tag(" ".join(words))] for words in sentences]
     assert found == [["PER"], [], ["LOC"], []]
-    assert json.loads((exported / "config.json").read_text())["vocab_size"] > 17
+    assert json.loads((exported / "config.json").read_text())["vocab_size"] > 18
+
+
+def test_tokens_beside_the_vocabulary_are_refused(uncased):
+    import copy
+
+    more = copy.deepcopy(uncased)
+    more.add_tokens(["[user]"])
+    with pytest.raises(InputError, match=r"--model.keep_case: tokens were added to the vocabulary \(\[user\]\)"):
+        keep_case(more)

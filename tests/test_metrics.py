@@ -358,3 +358,12 @@ def test_the_interval_is_over_the_counts_of_each_document(sentences, data, mode)
 
 def test_words_that_are_no_entities_have_no_interval():
     assert not [name for name in scored([[(0, 0), (1, 2)]], POS, interval=True) if "interval" in name]
+
+
+def test_a_split_without_a_word_has_no_interval():
+    score = EntityScore(CONLL, interval=True)
+    nothing = torch.zeros(0, dtype=torch.int64)
+    score.update(nothing, nothing, nothing, nothing, 0)
+    scores = score.compute()
+    assert scores["words"] == 0
+    assert not [name for name in scores if name.startswith("interval")]
