@@ -152,6 +152,11 @@ class TokenClassificationDataModule(LightningDataModule):
             raise InputError(f"--data.num_workers={num_workers}: give 0 or more processes")
         if validation_split is not None and not 0 < validation_split < 1:
             raise InputError(f"--data.validation_split={validation_split}: give a share between 0 and 1, such as 0.1")
+        if context == "file" and validation_split is not None:
+            raise InputError(
+                "--data.context=file and --data.validation_split: where sentences are drawn, the others are no "
+                "neighbours; give --data.validation_file, or documents and --data.context=document"
+            )
         self._labels = labels
         self._rows: dict[str, Sequence[dict[str, Any]] | Dataset] = {}
         self.dataset_name = dataset_name

@@ -175,9 +175,9 @@ class Encoder:
             labels=np.full(offsets[-1], IGNORE, dtype=np.int32),
             scored=np.zeros(offsets[-1], dtype=bool),
             sentence_index=np.full(offsets[-1], -1, dtype=np.int32),
+            document_index=np.full(offsets[-1], -1, dtype=np.int32),
             offsets=offsets,
             first_word=first_word + first,
-            document_index=numbers[sentence[first]],
             words_before=first - offsets_of(lengths)[sentence[first]],
             source_index=files[sentence[first]],
         )
@@ -187,6 +187,7 @@ class Encoder:
         windows.labels[to] = np.where(here, labels[of], IGNORE)
         windows.scored[to] = leads[of] & here
         windows.sentence_index[to] = first_sentence + sentence[owner[of]]
+        windows.document_index[to] = numbers[sentence[owner[of]]]
         return windows
 
     def whole_passages(self, documents: NDArray[np.int64], sources: NDArray[np.int64] | None = None) -> int:
@@ -373,7 +374,7 @@ class Collator:
 
         Returns:
             `input_ids`, `attention_mask`, `labels`, `word_index` (position in the split, -1 where no word is scored),
-            `sentence_index` (position in the split, -1 where there is none): (windows, length); `document_index`,
+            `sentence_index`, `document_index` (numbers in the split, -1 where there is none): (windows, length);
             `words_before` (words of its sentence before the first one scored in a window): (windows,); `num_words`;
             with `meant_by_o` the row of it that each window has: (windows, labels).
         """
@@ -394,7 +395,7 @@ class Collator:
             "labels": torch.from_numpy(pad(windows.labels, IGNORE)),
             "word_index": torch.from_numpy(word_index),
             "sentence_index": torch.from_numpy(pad(windows.sentence_index, -1)),
-            "document_index": torch.from_numpy(windows.document_index),
+            "document_index": torch.from_numpy(pad(windows.document_index, -1)),
             "words_before": torch.from_numpy(windows.words_before),
             "num_words": self.num_words,
         }

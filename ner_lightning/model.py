@@ -372,9 +372,8 @@ class TokenClassificationModule(LightningModule):
     def _score(self, batch: Batch, score: EntityScore, stage: str) -> None:
         word_index, predictions, logits = self._words(batch)
         scored = batch["word_index"] >= 0  # (windows, length)
-        documents = batch["document_index"][:, None].expand_as(scored)
         targets = batch["labels"][scored]
-        units = {"sentence_index": batch["sentence_index"][scored], "document_index": documents[scored]}
+        units = {name: batch[name][scored] for name in ("sentence_index", "document_index")}
         score.update(word_index, predictions, targets, **units, num_words=batch["num_words"], logits=logits)
         # of words alone, weighted by their number: the loss of a split depends neither on its batches nor on how its
         # sub-words are trained; on several processes a batch that two of them have counts twice, here and in no score

@@ -24,9 +24,9 @@ class Windows:
         labels: (sub-words,), int32.
         scored: (sub-words,), bool: where the label of a word is read.
         sentence_index: (sub-words,), int32: position in the split of the sentence; -1 at special tokens.
+        document_index: (sub-words,), int32: number of its document; -1 at special tokens.
         offsets: (windows + 1,), int64, from 0.
         first_word: (windows,), int64: position in the split of the first word scored here; the others follow it.
-        document_index: (windows,), int64: number of its document.
         words_before: (windows,), int64: how many words of the sentence stand before the first one scored here.
         source_index: (windows,), int64: number of its file.
         path: The file that the arrays are mapped from; None in memory.
@@ -36,9 +36,9 @@ class Windows:
     labels: NDArray[Any]
     scored: NDArray[Any]
     sentence_index: NDArray[Any]
+    document_index: NDArray[Any]
     offsets: NDArray[Any]
     first_word: NDArray[Any]
-    document_index: NDArray[Any]
     words_before: NDArray[Any]
     source_index: NDArray[Any]
     path: Path | None = None
@@ -74,9 +74,9 @@ class Windows:
             self.labels[places],
             self.scored[places],
             self.sentence_index[places],
+            self.document_index[places],
             offsets_of(lengths),
             self.first_word[chosen],
-            self.document_index[chosen],
             self.words_before[chosen],
             self.source_index[chosen],
         )
@@ -135,13 +135,12 @@ def write_windows(path: Path, parts: Iterable[Windows]) -> None:
     def column(name: str, length: int) -> Any:
         return pyarrow.Array.from_buffers(pyarrow.from_numpy_dtype(_COLUMNS[name]), length, mapped(name))
 
-    names = ["input_ids", "labels", "scored", "sentence_index"]
+    names = ["input_ids", "labels", "scored", "sentence_index", "document_index"]
     pieces = pyarrow.StructArray.from_arrays([column(name, sub_words) for name in names], names)
     kind = pyarrow.large_list(pieces.type)
     columns = {
         "sub_words": pyarrow.Array.from_buffers(kind, windows, mapped("offsets"), children=[pieces]),
         "first_word": column("first_word", windows),
-        "document_index": column("document_index", windows),
         "words_before": column("words_before", windows),
         "source_index": column("source_index", windows),
     }
@@ -160,15 +159,16 @@ def read_windows(path: Path) -> Windows:
 
     batch = pyarrow.ipc.open_stream(pyarrow.memory_map(str(path))).read_next_batch()
     rows = batch.column("sub_words")
-    input_ids, labels, scored, sentence_index = (column.to_numpy() for column in rows.values.flatten())
+    columns = (column.to_numpy() for column in rows.values.flatten())
+    input_ids, labels, scored, sentence_index, document_index = columns
     return Windows(
         input_ids,
         labels,
         scored.view(bool),
         sentence_index,
+        document_index,
         rows.offsets.to_numpy(),
         batch.column("first_word").to_numpy(),
-        batch.column("document_index").to_numpy(),
         batch.column("words_before").to_numpy(),
         batch.column("source_index").to_numpy(),
         path,
@@ -180,9 +180,9 @@ _COLUMNS = {
     "labels": np.int32,
     "scored": np.uint8,  # Arrow packs bool into bits
     "sentence_index": np.int32,
+    "document_index": np.int32,
     "offsets": np.int64,
     "first_word": np.int64,
-    "document_index": np.int64,
     "words_before": np.int64,
     "source_index": np.int64,
 }

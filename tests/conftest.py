@@ -163,13 +163,14 @@ def tiny_tokenizer():
 
 def columns_of(windows):
     """Lists of numbers, window by window."""
-    columns = {name: [] for name in ("input_ids", "labels", "word_index", "sentence_index")}
+    columns = {name: [] for name in ("input_ids", "labels", "word_index", "sentence_index", "document_index")}
     for start, end, first in zip(windows.offsets, windows.offsets[1:], windows.first_word, strict=False):
         word = count(int(first))
         columns["input_ids"].append(windows.input_ids[start:end].tolist())
         columns["labels"].append(windows.labels[start:end].tolist())
         columns["word_index"].append([next(word) if scored else -1 for scored in windows.scored[start:end]])
         columns["sentence_index"].append(windows.sentence_index[start:end].tolist())
+        columns["document_index"].append(windows.document_index[start:end].tolist())
     return columns | {"words_before": windows.words_before.tolist(), "length": windows.lengths.tolist()}
 
 

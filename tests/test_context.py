@@ -8,7 +8,10 @@ import torch
 from seqeval.metrics import f1_score
 
 from ner_lightning.cli import main
+from ner_lightning.data import TokenClassificationDataModule
+from ner_lightning.errors import InputError
 from ner_lightning.hub import export
+from ner_lightning.model import TokenClassificationModule
 from ner_lightning.predict import Tagger, predict
 from ner_lightning.readers import ReadOptions, read
 
@@ -116,10 +119,19 @@ def test_paragraphs_of_a_text_are_its_documents(fit):
     assert [row["entities"] for row in rows if row["text"]] == [found[0], found[1], found[3]]
 
 
+def test_inputs_by_hand_are_no_neighbours_in_a_file_unless_it_is_said(fit, caplog):
+    fit("--data.context=file", "--trainer.max_epochs=1")
+    tagger = Tagger.load("runs", device="cpu")
+    (alone,) = tagger.tags([["Mira", "left"]])
+    assert tagger.tags([["Mira", "left"], ["Norvix", "won"]])[0] == alone
+    assert "each is alone" in caplog.text
+    together = tagger.tags([["Mira", "left"], ["Norvix", "won"]], documents=[3, 3])[0]
+    assert [word.score for word in together] != [word.score for word in alone]
+    assert tagger.tags([["Mira", "left"], ["Norvix", "won"]], documents=[3, 4])[0] == alone
+
+
 def test_documents_are_one_for_each_input(fit):
     fit("--data.context=document")
-    from ner_lightning.errors import InputError
-
     with pytest.raises(InputError, match="documents: expected one for each of 2 inputs, found 1"):
         Tagger.load("runs", device="cpu")(["a", "b"], documents=[1])
 
@@ -141,3 +153,44 @@ def test_what_an_exported_model_had_is_not_what_a_model_trained_from_it_has(fit)
     )
     export(output="again")
     assert json.loads(Path("again/config.json").read_text())["context"] == "sentence"
+
+
+def test_an_exported_model_is_tested_as_it_was_trained(fit, tmp_path, monkeypatch):
+    fit("--data.context=document", "--model.decoding=argmax")
+    export(output="out")
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    quiet = ["--trainer.enable_progress_bar=false", "--trainer.accelerator=cpu"]
+    arguments = ["--model.model_name_or_path=../out", "--data.test_file=../test.conll", *quiet]
+    seen = []
+
+    class Module(TokenClassificationModule):
+        def on_test_start(self):
+            data = self.trainer.datamodule
+            seen.append((self.grammar, data.encoder.context, data.encoder.max_seq_length))
+
+    assert not main(["test", *arguments], model_class=Module)
+    assert seen == [(None, "document", 14)]
+    assert not main(["test", *arguments, "--data.context=sentence"], model_class=Module)
+    assert seen[1:] == [(None, "sentence", 14)]
+
+
+def test_a_test_with_other_options_is_not_kept_as_that_of_the_model(fit, caplog):
+    scores = fit("--data.context=document")
+    quiet = ["--trainer.enable_progress_bar=false", "--trainer.accelerator=cpu"]
+    assert not main(["test", "--model.decoding=argmax", "--data.context=sentence", *quiet])
+    assert "scored with decoding=argmax, context=sentence, other than in training: not kept" in caplog.text
+    assert json.loads(Path("runs/version_0/checkpoints/best.test.json").read_text())["scores"] == scores
+    assert not main(["test", "--model.decoding=constrained", *quiet])  # which is the default
+    assert caplog.text.count("not kept") == 1
+
+
+def test_a_model_says_in_config_and_card_how_it_was_decoded(fit):
+    fit()
+    assert json.loads((export(output="out") / "config.json").read_text())["decoding"] == "constrained"
+    assert "(Viterbi)" in Path("out/README.md").read_text()
+
+
+def test_a_share_of_a_file_has_no_neighbours():
+    with pytest.raises(InputError, match=r"--data.context=file and --data.validation_split"):
+        TokenClassificationDataModule(context="file", validation_split=0.5)

@@ -136,7 +136,8 @@ def made_one_by_one(data, split, numbers):
             before = min(i for i in words if i >= 0)
             sentence = [-1, *[number] * (len(ids) - 2), -1]
             words = [word + i if i >= 0 else -1 for i in words]
-            windows.append((ids, labels, words, sentence, row["document_id"], before))
+            document = [-1, *[row["document_id"]] * (len(ids) - 2), -1]
+            windows.append((ids, labels, words, sentence, document, before))
         word += len(row["tokens"])
     chosen = [windows[i] for i in numbers]
     width = max(len(ids) for ids, *_ in chosen)
@@ -151,7 +152,7 @@ def made_one_by_one(data, split, numbers):
         "labels": padded(labels, -100),
         "word_index": padded(word_index, -1),
         "sentence_index": padded(sentences, -1),
-        "document_index": torch.tensor(documents),
+        "document_index": padded(documents, -1),
         "words_before": torch.tensor(before),
         "num_words": word,
     }

@@ -17,8 +17,8 @@ from ner_lightning.windows import Windows, offsets_of
 LABELS = ["O", "B-PER", "I-PER", "B-ORG", "I-ORG", "B-LOC", "I-LOC", "B-MISC", "I-MISC"]  # CoNLL's order
 NINE_WORDS = "Norvix shuns Velish plan to tax Ombrian turnips .".split()
 NINE_TAGS = [3, 0, 7, 0, 0, 0, 7, 0, 0]
-COLUMNS = ("input_ids", "labels", "word_index", "sentence_index", "words_before", "length")
-PADDED = ("input_ids", "attention_mask", "labels", "word_index", "sentence_index")
+COLUMNS = ("input_ids", "labels", "word_index", "sentence_index", "document_index", "words_before", "length")
+PADDED = ("input_ids", "attention_mask", "labels", "word_index", "sentence_index", "document_index")
 NOTHING = "\u200b"  # a zero-width space, which BERT's normalizer deletes
 
 quick = settings(deadline=None, max_examples=60)
@@ -413,10 +413,11 @@ def test_with_context_every_word_is_scored_once_in_a_window_of_its_document(
     assert max(columns["length"], default=0) <= max_seq_length
     flat = [(number, tag) for number, tags in enumerate(gold) for tag in tags]
     found = []
-    for row, document in enumerate(windows.document_index.tolist()):
+    for row, document in enumerate(columns["document_index"]):
         names = ("input_ids", "word_index", "sentence_index", "labels")
         places = list(zip(*(columns[name][row] for name in names), strict=True))
-        assert {int(documents[sentence]) for _, _, sentence, _ in places if sentence >= 0} == {document}
+        assert len({*document} - {-1}) == 1
+        assert [documents[sentence] if sentence >= 0 else -1 for _, _, sentence, _ in places] == document
         assert all(label == IGNORE for token, _, _, label in places if token == tokenizer.sep_token_id)
         found += [(word, (sentence, label)) for _, word, sentence, label in places if word >= 0]
     assert sorted(found) == list(enumerate(flat))
@@ -466,21 +467,22 @@ def test_with_context_parts_joined_are_the_whole_encoded_at_once(tokenizer, sent
 
 
 def test_context_of_a_file_crosses_documents(tokenizer):
-    one = encoder(tokenizer, context="file")
-    assert len(one.encode([["the"], ["lake"]], documents=np.array([0, 1]))) == 1
+    windows = encoder(tokenizer, context="file").encode([["the"], ["the"]], documents=np.array([4, 7]))
+    assert len(windows) == 1
+    assert windows.document_index.tolist() == [-1, 4, 4, 7, -1]  # the separator is the last of its sentence
 
 
 @quick
 @given(sentences=sentences, context=st.sampled_from(["sentence", "document", "file"]), data=st.data())
 def test_no_window_holds_sentences_of_two_files(tokenizer, sentences, context, data):
     sources, one = documents_of(sentences, data), encoder(tokenizer, max_seq_length=12, context=context)
-    whole = one.encode(sentences, documents=np.arange(len(sources)) // 2 + 100 * sources, sources=sources)
+    documents = np.arange(len(sources)) // 2 + 100 * sources
+    whole = one.encode(sentences, documents=documents, sources=sources)
     parts, found = {name: [] for name in COLUMNS}, []
     for source in sorted(set(sources.tolist())):
         first, last = np.searchsorted(sources, [source, source + 1])
         numbers = {"first_word": sum(map(len, sentences[:first])), "first_sentence": int(first)}
-        documents = np.arange(first, last) // 2
-        alone = one.encode(sentences[first:last], documents=documents, **numbers)
+        alone = one.encode(sentences[first:last], documents=documents[first:last], **numbers)
         for name, values in columns_of(alone).items():
             parts[name] += values
         found += [source] * len(alone)
@@ -508,9 +510,9 @@ TWO = Windows(
     labels=np.array([IGNORE, 1, IGNORE, IGNORE, IGNORE, 4, IGNORE]),
     scored=np.array([0, 1, 0, 0, 0, 1, 0], dtype=bool),
     sentence_index=np.array([-1, 3, 3, -1, -1, 4, -1]),
+    document_index=np.array([-1, 1, 1, -1, -1, 1, -1]),
     offsets=np.array([0, 4, 7]),
     first_word=np.array([5, 6]),
-    document_index=np.array([1, 1]),
     words_before=np.array([0, 2]),
     source_index=np.array([1, 0]),
 )
@@ -529,7 +531,7 @@ def test_rows_are_padded_to_the_longest():
         "labels": [[IGNORE, 1, IGNORE, IGNORE], [IGNORE, 4, IGNORE, IGNORE]],
         "word_index": [[-1, 5, -1, -1], [-1, 6, -1, -1]],
         "sentence_index": [[-1, 3, 3, -1], [-1, 4, -1, -1]],
-        "document_index": [1, 1],
+        "document_index": [[-1, 1, 1, -1], [-1, 1, -1, -1]],
         "words_before": [0, 2],
     }
 
@@ -547,7 +549,7 @@ def test_all_tensors_are_int64():
 @given(row_lengths=st.lists(st.integers(3, 64), min_size=1, max_size=5), multiple=st.sampled_from([1, 8, 16]))
 def test_length_is_the_next_multiple_within_the_limit(row_lengths, multiple):
     ones, zeros = np.ones(sum(row_lengths), dtype=bool), np.zeros(len(row_lengths))
-    rows = Windows(ones, ones, ones, ones, offsets_of(row_lengths), zeros, zeros, zeros, zeros)
+    rows = Windows(ones, ones, ones, ones, ones, offsets_of(row_lengths), zeros, zeros, zeros)
     batch = collator(multiple=multiple, max_seq_length=61)(rows)
     width, longest = batch["input_ids"].shape[1], max(row_lengths)
     fitting = [n for n in range(longest, longest + multiple) if n % multiple == 0 and n <= 61]

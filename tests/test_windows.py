@@ -20,9 +20,9 @@ def windows_of(lengths, seed=0):
         labels=draw.integers(9, size=size, dtype=np.int32),
         scored=draw.integers(2, size=size).astype(bool),
         sentence_index=draw.integers(2**31, size=size, dtype=np.int32),
+        document_index=draw.integers(2**31, size=size, dtype=np.int32),
         offsets=offsets_of(lengths),
         first_word=draw.integers(2**40, size=len(lengths)),
-        document_index=draw.integers(2**40, size=len(lengths)),
         words_before=draw.integers(2**40, size=len(lengths)),
         source_index=draw.integers(2**40, size=len(lengths)),
     )

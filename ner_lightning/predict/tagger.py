@@ -26,6 +26,7 @@ from ner_lightning.products import onednn_products
 from ner_lightning.readers import Row
 from ner_lightning.sampling import LengthBatchSampler
 from ner_lightning.tags import is_entity_scheme
+from ner_lightning.windows import Windows
 from ner_lightning.words import split_words
 
 if TYPE_CHECKING:
@@ -176,7 +177,7 @@ class Tagger:
         Raises:
             InputError: The inputs are neither.
         """
-        found = [self.entities.as_dicts(labelled) for labelled in self.label(rows_of(inputs, documents=documents))]
+        found = [self.entities.as_dicts(labelled) for labelled in self._label_given(inputs, documents)]
         return found[0] if isinstance(inputs, str) else found
 
     def tags(self, inputs: Any, *, documents: Sequence[int | str] | None = None) -> list[Any]:
@@ -194,7 +195,7 @@ class Tagger:
         """
         tagged = [
             [TaggedWord(*each) for each in zip(labelled.row.words, labelled.labels, labelled.scores, strict=True)]
-            for labelled in self.label(rows_of(inputs, documents=documents))
+            for labelled in self._label_given(inputs, documents)
         ]
         return tagged[0] if isinstance(inputs, str) else tagged
 
@@ -214,34 +215,42 @@ class Tagger:
         column = next((name for name in ("tokens", "text") if name in batch), None)
         if column is None:
             raise InputError(f"expected a column text or tokens, found {', '.join(batch) or 'none'}")
-        labelled = list(self.label(rows_of(batch[column], documents=batch.get("document_id"))))
+        labelled = list(self._label_given(batch[column], batch.get("document_id")))
         added: dict[str, Any] = {"entities": [self.entities.as_dicts(each) for each in labelled]}
         if column == "tokens":
             added["tags"] = [each.labels for each in labelled]
         return {**batch, **added}
 
-    def label(self, rows: Iterable[Row]) -> Iterator[LabelledRow]:
+    def label(self, rows: Iterable[Row], *, of_one_file: bool = True) -> Iterator[LabelledRow]:
         """Label the words of rows, in their order, with no more than about a thousand rows in memory.
 
         Args:
             rows: As a reader gives them.
+            of_one_file: They follow each other in a file: for a model with `context=file` all are neighbours; otherwise
+                those of one document.
         """
-        for chunk, documents in self._chunks(rows):
-            labels, scores = self._predict([row.words for row in chunk], documents)
+        for chunk, documents in self._chunks(rows, of_one_file=of_one_file):
+            sources = np.zeros_like(documents) if of_one_file else documents
+            encoded = self.encoder.encode([row.words for row in chunk], documents=documents, sources=sources)
+            labels, scores = self._predict(encoded, [len(row.words) for row in chunk])
             first = 0
             for row in chunk:
                 last = first + len(row.words)
                 yield LabelledRow(row, labels[first:last], scores[first:last])
                 first = last
 
-    def _chunks(self, rows: Iterable[Row]) -> Iterator[tuple[list[Row], NDArray[np.int64]]]:
+    def _label_given(self, inputs: Any, documents: Sequence[int | str] | None) -> Iterator[LabelledRow]:
+        return self.label(rows_of(inputs, documents=documents), of_one_file=False)
+
+    def _chunks(self, rows: Iterable[Row], *, of_one_file: bool) -> Iterator[tuple[list[Row], NDArray[np.int64]]]:
         """Whole passages of about as many rows and words as stand in memory together, and their documents."""
         waiting: list[Row] = []
         documents: list[int] = []
         words = 0
         for row in rows:
             alone = row.document is None
-            if alone and self.encoder.context == "document" and not self._told:
+            needs = self.encoder.context == "document" or (self.encoder.context == "file" and not of_one_file)
+            if alone and needs and not self._told:
                 self._told = True
                 log.warning(
                     "%s: the model reads sentences among their neighbours, and here each is alone: labels may be "
@@ -253,7 +262,8 @@ class Tagger:
             waiting.append(row)
             words += len(row.words)
             if len(waiting) >= _ROWS or words >= _WORDS:
-                count = self.encoder.whole_passages(np.array(documents))
+                numbers = np.array(documents)
+                count = self.encoder.whole_passages(numbers, np.zeros_like(numbers) if of_one_file else numbers)
                 if count:
                     yield waiting[:count], np.array(documents[:count])
                     del waiting[:count], documents[:count]
@@ -262,12 +272,9 @@ class Tagger:
             yield waiting, np.array(documents)
 
     @torch.inference_mode()
-    def _predict(
-        self, sentences: Sequence[Sequence[str]], documents: NDArray[np.int64]
-    ) -> tuple[list[str], list[float]]:
-        """Label and probability of each word of all sentences."""
-        encoded = self.encoder.encode(sentences, documents=documents)
-        num_words = sum(map(len, sentences))
+    def _predict(self, encoded: Windows, lengths: Sequence[int]) -> tuple[list[str], list[float]]:
+        """Label and probability of each word of sentences with these lengths."""
+        num_words = sum(lengths)
         collate = Collator(
             num_words=num_words,
             pad_token_id=self.encoder.tokenizer.pad_token_id or 0,
@@ -284,7 +291,7 @@ class Tagger:
             label_ids[place], logits[place] = self._run(batch)
         self._model.train(training)
         assert bool((label_ids >= 0).all()), "each word comes once"
-        sizes = torch.tensor([len(words) for words in sentences])
+        sizes = torch.tensor(lengths)
         sentence_index = torch.arange(len(sizes)).repeat_interleave(sizes)
         if self._mend is not None:
             label_ids = self._mend(label_ids, sentence_index)
@@ -318,7 +325,7 @@ class Tagger:
                 "min_score and precision_target leave out entities, and this model marks none: each word keeps its "
                 "label, and its score tells how sure it is"
             )
-        least = torch.tensor([min_score if label.startswith("B-") else 0.0 for label in self.labels])
+        least = torch.tensor([0.0 if label == "O" else min_score for label in self.labels])
         if precision_target is None:
             return least
         if calibration is None:
@@ -326,17 +333,16 @@ class Tagger:
                 f"precision_target={precision_target}: this model does not know its precision on validation, which "
                 "`fit` records; give min_score"
             )
-        for number, label in enumerate(self.labels):
-            if label.startswith("B-"):
-                threshold = calibration.threshold(label[2:], precision=precision_target)
-                least[number] = max(min_score, threshold)
-                if threshold == math.inf:
-                    log.warning(
-                        "precision_target=%s: validation does not show that entities of type %s are that often right "
-                        "with any score: all of this type are left out",
-                        precision_target,
-                        label[2:],
-                    )
+        for type_ in self.entities.types:
+            threshold = calibration.threshold(type_, precision=precision_target)
+            least[torch.tensor([label[2:] == type_ for label in self.labels])] = max(min_score, threshold)
+            if threshold == math.inf:
+                log.warning(
+                    "precision_target=%s: validation does not show that entities of type %s are that often right "
+                    "with any score: all of this type are left out",
+                    precision_target,
+                    type_,
+                )
         return least
 
 

@@ -239,6 +239,15 @@ def test_weak_entities_are_left_out_and_their_words_are_outside(tagger, texts, m
         assert all(one.label in (other.label, "O") for one, other in zip(after, before, strict=True))
 
 
+def test_entities_of_labels_without_an_opening_one_are_left_out_too(tiny_model):
+    labels = ["O", "I-LOC", "I-PER"]
+    model = TokenClassificationModule(str(tiny_model), labels=labels)
+    encoder = Encoder(load_tokenizer(str(tiny_model)), labels=labels, max_seq_length=64)
+    every, sure = (Tagger(model.model, encoder, device="cpu", min_score=score) for score in (0.0, 1.0))
+    assert any(every(TEXTS))
+    assert not any(sure(TEXTS))
+
+
 def _off(entity, score):
     return abs(entity["score"] - score) > 1e-6  # to which it is rounded
 
