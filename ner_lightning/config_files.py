@@ -30,7 +30,7 @@ def find_configs(args: Sequence[str]) -> list[str]:
 
 def _find(value: str) -> str:
     path = Path(value)
-    if value.isidentifier() and not path.exists():
+    if value.replace("-", "_").isidentifier() and not path.exists():
         shipped = {file.stem: file for folder in reversed(_FOLDERS) for file in sorted(folder.glob("*.yaml"))}
         if value not in shipped:
             raise InputError(f"--config={value}: no such file, and no config of the package: {', '.join(shipped)}")

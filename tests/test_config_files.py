@@ -11,7 +11,7 @@ from ner_lightning.errors import InputError
 ROOT = Path(__file__).parents[1]
 
 
-@pytest.mark.parametrize("config", ["conll", "quickstart"])
+@pytest.mark.parametrize("config", [path.stem for path in sorted((ROOT / "configs").glob("*.yaml"))])
 def test_a_name_is_that_of_a_config_of_the_package(config):
     path = str(ROOT / "configs" / f"{config}.yaml")
     assert find_configs(["fit", "--config", config, "--x=1"]) == ["fit", "--config", path, "--x=1"]
