@@ -35,7 +35,7 @@ def test_our_options_come_first_and_those_of_the_trainer_on_request(answer, subc
     places = [out.index(f"  {option} ") if option != "--config" else out.index(f"{option} CONFIG") for option in order]
     assert places == sorted(places)
     assert out.splitlines().index("Words with labels, from files or the Hub, as batches for a token classifier:") < 8
-    assert len(out.splitlines()) < 300
+    assert len(out.splitlines()) < 280
     assert "  --trainer.max_epochs " not in out
     assert "--help.trainer" in out
     code, out, _ = answer(subcommand, "--help.trainer")
