@@ -34,6 +34,7 @@ from ner_lightning.errors import InputError
 from ner_lightning.hardware import keep_memory
 from ner_lightning.hub import PushToHub  # noqa: F401 # known by its short name only once it is imported
 from ner_lightning.interruption import Interruption, ending_with_launcher
+from ner_lightning.loggers import LogPositions
 from ner_lightning.model import TokenClassificationModule
 from ner_lightning.options import (
     checkpoint_to_use,
@@ -146,12 +147,12 @@ class TokenClassificationCLI(LightningCLI):
                 "max_epochs": 3,
                 "num_sanity_val_steps": 1,  # the longest windows come first: the next batch would show no more
                 "callbacks": [
-                    LastCheckpoint(),
                     CheckMonitors(),
                     RunSummary(program),
                     ScoreTable(),
                     TestRecord(),
                     Interruption(program),
+                    LogPositions(),
                 ],
             },
             save_config_callback=SaveConfig,
@@ -222,8 +223,7 @@ class TokenClassificationCLI(LightningCLI):
             "--keep_memory",
             type=bool,
             default=True,
-            help="In training, keep freed memory in the process, instead of giving it back to the system and taking it "
-            "again each step (Linux with glibc).",
+            help="Keep freed memory while training, and do not take it anew each step (Linux with glibc).",
         )
         parser.add_argument("--debug", action="store_true", help="Show the traceback of an error.")
         parser.add_argument(
@@ -427,6 +427,7 @@ class TokenClassificationCLI(LightningCLI):
     def _choose_callbacks(self, *, scored: bool) -> None:
         """Leave out what has no use in this run, and add what watches the learning rate."""
         config, callbacks = self._made["trainer"], self.trainer_defaults["callbacks"]
+        callbacks.insert(0, self._made["checkpoint"].last)
         if self.subcommand != "fit":
             self.save_config_callback = None
         else:
@@ -475,10 +476,12 @@ class TokenClassificationCLI(LightningCLI):
     def _give_folder(self, trainer: Trainer) -> None:
         """Say where the run writes; last of all, when nothing can be refused any more.
 
-        `fit` has a new folder; a test belongs to the run that its checkpoint is of.
+        `fit` has a new folder, or goes on in that of the `last.ckpt` it was given; a test belongs to the run that its
+        checkpoint is of.
         """
         config, ckpt_path = self._made["trainer"], self._options.get("ckpt_path")
         if self.save_config_callback is not None and not config.fast_dev_run:
-            trainer.start_run(config.default_root_dir or ".", log=self._own_log())
+            going_on = None if ckpt_path is None else Path(ckpt_path)
+            trainer.start_run(config.default_root_dir or ".", log=self._own_log(), going_on=going_on)
         elif self.subcommand in ("validate", "test") and ckpt_path is not None:
             trainer.run_dir = run_folder(Path(ckpt_path))

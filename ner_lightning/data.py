@@ -22,6 +22,7 @@ from ner_lightning.corpus import Corpus, load_corpus, paths_of
 from ner_lightning.encoding import Collator, Context, Encoder
 from ner_lightning.errors import InputError
 from ner_lightning.hardware import inference_tokens
+from ner_lightning.loading import ResumableLoader
 from ner_lightning.partial_labels import in_words, meant_by_o
 from ner_lightning.pretrained import load_config, load_tokenizer, window_length
 from ner_lightning.readers import ReadOptions, read_label_names
@@ -335,7 +336,7 @@ class TokenClassificationDataModule(LightningDataModule):
         annotated = self.corpus.annotated if split == "train" else []
         # workers are asked for the first batches of a resumed run before Lightning tells the sampler the epoch
         sampler.set_epoch(max(self._epoch, _epochs_done(trainer)) if shuffle else 0)
-        return DataLoader(
+        return ResumableLoader(
             windows,  # type: ignore[arg-type] # takes whatever has a length and gives what it is asked for
             sampler=sampler,  # yields whole batches, see LengthBatchSampler
             batch_size=None,

@@ -21,10 +21,11 @@ from typing import Any
 
 import torch
 from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
-from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.strategies import DDPStrategy, SingleDeviceStrategy
 
 from ner_lightning.saving import LastCheckpoint
+from ner_lightning.stepping import BetweenSteps
 
 _SIGNALS = [signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGHUP]
 _LAUNCHER = "NER_LIGHTNING_LAUNCHER"  # the process that starts others for Lightning, in their environment
@@ -35,7 +36,7 @@ class Interrupted(SystemExit):
     """A signal stopped the run; the code is 128 and its number, as shells and schedulers expect."""
 
 
-class Interruption(Callback):
+class Interruption(BetweenSteps):
     """Let Ctrl-C, SIGTERM, SIGUSR1 and SIGHUP stop a run between two steps.
 
     `fit` first saves `last.ckpt` and says how to go on from it. A second Ctrl-C leaves at once. A signal that was
@@ -81,12 +82,19 @@ class Interruption(Callback):
         """Listen."""
         self._listen(trainer)
 
-    def on_train_batch_end(self, trainer: Trainer, *_: Any) -> None:
+    def between_steps(self, trainer: Trainer) -> None:
+        """Stop here if a signal came."""
+        self._stop(trainer)
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Stop here if a signal came."""
         self._stop(trainer)
 
     def on_validation_batch_end(self, trainer: Trainer, *_: Any) -> None:
-        """Stop here if a signal came."""
+        """Stop here if a signal came; a run that goes on from here validates anew."""
+        if self._number is not None and trainer.state.fn == "fit":
+            # what Lightning knows an unfinished validation by; it leaves out one whose batches are all complete
+            trainer.fit_loop.epoch_loop.val_loop.batch_progress.total.processed -= 1  # type: ignore[attr-defined]
         self._stop(trainer)
 
     def on_test_batch_end(self, trainer: Trainer, *_: Any) -> None:

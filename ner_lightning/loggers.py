@@ -1,22 +1,37 @@
-"""The logs of a run on the disk, which say in one sentence that it is full."""
+"""The logs of a run on the disk, which go on where a run does, and say in one sentence that the disk is full."""
 
 from __future__ import annotations
 
+import csv
+import os
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, suppress
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from lightning.pytorch import loggers
+from lightning.fabric.loggers.logger import rank_zero_experiment
+from lightning.pytorch import Callback, LightningModule, Trainer, loggers
+from lightning.pytorch.loggers.csv_logs import ExperimentWriter
 
 from ner_lightning.checkpoints import kept_in
 from ner_lightning.errors import InputError
-from ner_lightning.files import naming
+from ner_lightning.files import naming, replacing
 
 
 class CSVLog(loggers.CSVLogger):
-    """The CSV log of Lightning, `metrics.csv`."""
+    """The CSV log of Lightning, `metrics.csv`, which can go on with the rows that are there."""
+
+    _rows = 0  # written
+
+    @property
+    @rank_zero_experiment
+    def experiment(self) -> Any:
+        """The writer of the file."""
+        if self._experiment is None:
+            self._experiment = _Writer(self.log_dir)
+        return self._experiment
 
     def save(self) -> None:
         """Write what was logged since the last time.
@@ -24,8 +39,27 @@ class CSVLog(loggers.CSVLogger):
         Raises:
             InputError: The disk is full.
         """
+        rows = len(self.experiment.metrics)
         with _naming(self.log_dir, "metrics.csv"):
             super().save()
+        self._rows += rows
+
+    def position(self) -> int:
+        """Write everything, and tell how many rows there are."""
+        self.save()
+        return self._rows
+
+    def go_on(self, position: int) -> None:
+        """Keep the rows up to a position; the next ones follow them."""
+        path = Path(self.log_dir) / "metrics.csv"
+        if not path.is_file():
+            return
+        with path.open(encoding="utf-8", newline="") as file:
+            rows = list(islice(csv.reader(file), 1 + position))
+        with replacing(path) as partial, partial.open("w", encoding="utf-8", newline="") as file:
+            csv.writer(file).writerows(rows)
+        self.experiment.metrics_keys = rows[0] if rows else []
+        self._rows = max(len(rows) - 1, 0)
 
     def finalize(self, status: str) -> None:
         """Write the rest; a run that has failed is told of its own failure, not of this one."""
@@ -81,6 +115,23 @@ class TensorBoardLog(loggers.TensorBoardLogger):
         with self._naming():
             super().save()
 
+    def position(self) -> dict[str, int]:
+        """Write everything, and tell the size of each file."""
+        with self._naming():
+            self.experiment.flush()
+        return {path.name: path.stat().st_size for path in self._files()}
+
+    def go_on(self, position: dict[str, int]) -> None:
+        """Cut the files to a position, and remove those that are younger; what follows has a file of its own."""
+        for path in self._files():
+            if path.name in position:
+                os.truncate(path, min(position[path.name], path.stat().st_size))
+            else:
+                path.unlink()
+
+    def _files(self) -> list[Path]:
+        return sorted(Path(self.log_dir).glob("events.out.tfevents.*"))
+
     def finalize(self, status: str) -> None:
         """Write the rest; a run that has failed is told of its own failure, not of this one."""
         with self._naming():
@@ -88,6 +139,36 @@ class TensorBoardLog(loggers.TensorBoardLogger):
 
     def _naming(self) -> AbstractContextManager[None]:
         return _naming(self.log_dir, "events.out.tfevents.*")
+
+
+class LogPositions(Callback):
+    """Keep in checkpoints how far the logs are, so that those of a run that goes on are those of one in one go."""
+
+    def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
+        """Write what the logs hold back, and record it."""
+        if trainer.is_global_zero:
+            logs = [log for log in trainer.loggers if isinstance(log, CSVLog | TensorBoardLog)]
+            checkpoint["logs"] = {type(log).__name__: log.position() for log in logs}
+
+
+def cut_logs(logs: Sequence[loggers.Logger], checkpoint: dict[str, Any]) -> None:
+    """Let the logs of a run go on from a checkpoint.
+
+    Args:
+        logs: Those of the folder of its run.
+        checkpoint: Its content; one from before it told of logs keeps all that is there.
+    """
+    positions = checkpoint.get("logs", {})
+    for log in logs:
+        if isinstance(log, CSVLog | TensorBoardLog) and type(log).__name__ in positions:
+            log.go_on(positions[type(log).__name__])
+
+
+class _Writer(ExperimentWriter):
+    """The writer of `metrics.csv`, which leaves the file that is there."""
+
+    def _check_log_dir_exists(self) -> None:
+        pass
 
 
 class _LeftToTheMainThread:

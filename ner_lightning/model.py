@@ -34,6 +34,7 @@ from ner_lightning.metrics import EntityScore
 from ner_lightning.partial_labels import marginal_losses
 from ner_lightning.pretrained import head_parameters, load_token_classifier
 from ner_lightning.products import onednn_products
+from ner_lightning.seeding import seed_step
 from ner_lightning.windows import Windows
 
 if TYPE_CHECKING:
@@ -213,6 +214,10 @@ class TokenClassificationModule(LightningModule):
     def own_decode(self) -> Callable[[Batch, Tensor], Tensor] | None:
         """The decoding of a subclass; None where it is that of this class."""
         return None if type(self).decode is TokenClassificationModule.decode else self.decode
+
+    def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
+        """Let the randomness of the step (dropout) depend on the seed and on the step alone, for an exact resume."""
+        seed_step(step=self.trainer.global_step, batch_idx=batch_idx, rank=self.global_rank)
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Loss of a batch.

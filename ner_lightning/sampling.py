@@ -117,11 +117,21 @@ class LengthBatchSampler(DistributedSampler[list[int]]):
             self._position = self._start = 0
         super().set_epoch(epoch)
 
-    def state_dict(self) -> dict[str, int | None]:
-        """Say where this sampler stands: epoch, batches handed out, what fixes the order; for any rank."""
+    @property
+    def start(self) -> int:
+        """The batch of its epoch with which the next iteration begins."""
+        return self._start
+
+    def state_dict(self, *, handed_out: int | None = None) -> dict[str, int | None]:
+        """Say where this sampler stands: epoch, batches handed out, what fixes the order; for any rank.
+
+        Args:
+            handed_out: How many batches of this epoch were used, where a loader has asked for more.
+        """
+        position = self._position if handed_out is None else handed_out
         # after the last batch it stands at the first of the next epoch: a resume must not find an empty one
-        done = self._position >= len(self)
-        here = {"epoch": self.epoch + done, "position": 0 if done else self._position}
+        done = position >= len(self)
+        here = {"epoch": self.epoch + done, "position": 0 if done else position}
         return here | self._fixed()
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -131,11 +141,11 @@ class LengthBatchSampler(DistributedSampler[list[int]]):
             state: From `state_dict`, on any rank.
 
         Raises:
-            InputError: The order was another one.
+            InputError: The order was another one, and the state is from within an epoch.
         """
         for name, value in self._fixed().items():
             before = state.get(name)  # max_tokens is younger than the others
-            if before != value:
+            if before != value and state["position"]:
                 raise InputError(
                     f"to go on within an epoch, {name} must be {before} as before, not {value}: "
                     f"change {_FIXED_BY[name]}, or start without --ckpt_path"

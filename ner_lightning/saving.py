@@ -5,6 +5,8 @@ from __future__ import annotations
 import logging
 import re
 import shutil
+import time
+import warnings
 from pathlib import Path
 from typing import Any, Literal
 
@@ -19,6 +21,7 @@ from ner_lightning.errors import InputError
 from ner_lightning.files import remove_left_behind, replacing
 from ner_lightning.model import TokenClassificationModule, is_whole
 from ner_lightning.scores import scores_of, write_test
+from ner_lightning.stepping import BetweenSteps
 
 log = logging.getLogger(__name__)
 
@@ -55,20 +58,32 @@ class WholeCheckpointIO(TorchCheckpointIO):
                 raise
 
 
-class BestCheckpoint(ModelCheckpoint):
+class _Checkpoint(ModelCheckpoint):
+    """A checkpoint of Lightning in the folder of a run, which is not empty where the run goes on."""
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Prepare, without a warning about that."""
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "Checkpoint directory .* exists and is not empty")
+            super().setup(trainer, pl_module, stage)
+
+
+class BestCheckpoint(_Checkpoint):
     """Keep `best.ckpt`: the state with the best score.
 
-    A run that is resumed starts with the best checkpoint of the run that it goes on from, in its own folder; Lightning
-    alone would forget that score and keep the best of what follows.
+    A run that is resumed in another folder starts with a copy of the best checkpoint so far; Lightning alone would
+    forget that score and keep the best of what follows.
 
     Args:
         monitor: The logged number that decides; without one, the last epoch is kept.
-        mode: Whether a larger number is better (`max`) or a smaller one (`min`); by default as the number is known:
-            `min` for losses, `max` for F1, precision, recall and accuracy.
+        mode: Whether a larger number is better (`max`) or a smaller one (`min`); by default `min` for losses, `max` for
+            F1, precision, recall and accuracy.
         save_weights_only: Leave out the optimizer: smaller by two thirds, but training cannot go on from it.
+        every_n_train_steps: Save `last.ckpt` each so many steps, too.
+        every_minutes: Save `last.ckpt` so often, too.
 
     Raises:
-        InputError: There is no mode, and `monitor` is no number of this package.
+        InputError: There is no mode, and `monitor` is no number of this package; or an interval is not positive.
     """
 
     def __init__(
@@ -77,7 +92,10 @@ class BestCheckpoint(ModelCheckpoint):
         monitor: str | None = "val_f1",
         mode: Literal["max", "min"] | None = None,
         save_weights_only: bool = False,
+        every_n_train_steps: int | None = None,
+        every_minutes: float | None = None,
     ) -> None:
+        self.last = LastCheckpoint(every_n_train_steps=every_n_train_steps, every_minutes=every_minutes)
         super().__init__(
             filename="best",
             monitor=monitor,
@@ -110,15 +128,27 @@ class BestCheckpoint(ModelCheckpoint):
         """Do nothing: `on_load_checkpoint` knows whether this run trains and where its folder is."""
 
 
-class LastCheckpoint(ModelCheckpoint):
+class LastCheckpoint(_Checkpoint, BetweenSteps):
     """Keep `last.ckpt`: the newest state, whatever its score.
 
     `ModelCheckpoint(save_last=True)` moves its last checkpoint only when it also saves a best one, and a run that
     `max_steps` ends inside an epoch would keep nothing.
+
+    Args:
+        every_n_train_steps: Save every so many steps, too, and not only at the end of an epoch.
+        every_minutes: Save at the first step after so many minutes, too.
+
+    Raises:
+        InputError: An interval is not positive.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, every_n_train_steps: int | None = None, every_minutes: float | None = None) -> None:
         super().__init__(filename="last", monitor=None, save_top_k=1, enable_version_counter=False)
+        for name, value in (("every_n_train_steps", every_n_train_steps), ("every_minutes", every_minutes)):
+            if value is not None and value <= 0:
+                raise InputError(f"--checkpoint.{name}={value}: give a number above 0")
+        self._every_steps, self._every_minutes = every_n_train_steps, every_minutes
+        self._saved_at = time.monotonic()
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Remove unfinished files of killed runs, in this folder and in those of the runs beside this one."""
@@ -129,6 +159,11 @@ class LastCheckpoint(ModelCheckpoint):
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Do nothing: the last state of another run is not one of this run."""
+
+    def between_steps(self, trainer: Trainer) -> None:
+        """Save inside an epoch, if it is time."""
+        if self._is_due(trainer) and not self._should_skip_saving_checkpoint(trainer):
+            self._save_topk_checkpoint(trainer, self._monitor_candidates(trainer))
 
     def save_without_the_others(self, trainer: Trainer) -> str:
         """Save the current state in the first process, without waiting for the others.
@@ -153,6 +188,20 @@ class LastCheckpoint(ModelCheckpoint):
         # what ModelCheckpoint does at the end of an epoch, of which it has no public method
         if self._last_global_step_saved != trainer.global_step and not self._should_skip_saving_checkpoint(trainer):
             self._save_topk_checkpoint(trainer, self._monitor_candidates(trainer))
+
+    def _save_checkpoint(self, trainer: Trainer, filepath: str) -> None:
+        super()._save_checkpoint(trainer, filepath)
+        self._saved_at = time.monotonic()
+
+    def _is_due(self, trainer: Trainer) -> bool:
+        if trainer.global_step == trainer.max_steps:  # after it, Lightning takes the epoch for done
+            return True
+        if self._every_steps is not None and trainer.global_step % self._every_steps == 0:
+            return True
+        if self._every_minutes is None:
+            return False
+        # the clocks of processes differ
+        return trainer.strategy.broadcast(time.monotonic() - self._saved_at >= self._every_minutes * 60)
 
 
 class TestRecord(Callback):

@@ -75,12 +75,11 @@ class _SeedSet:
         try:
             for number in numbers:
                 own = self.folder / f"seed_{number}"
-                before = set(own.glob("version_*"))
                 goes_on = ["--ckpt_path=last"] if any(own.glob("version_*/checkpoints/*.ckpt")) else []
                 place = [f"--seed_everything={number}", f"--trainer.default_root_dir={own}"]
                 if not self._done("trained", number, ["fit", *fit_options, *place, *goes_on]):
                     failed.append(f"fit of seed {number}")
-                    if set(own.glob("version_*")) == before:  # an option or the data was refused, and would be again
+                    if not any(own.glob("version_*")):  # an option or the data was refused, and would be again
                         break
                 elif test and not self._done("tested", number, ["test", f"--ckpt_path={own}", *self._devices()]):
                     failed.append(f"test of seed {number}")

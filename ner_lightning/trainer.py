@@ -5,9 +5,11 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Iterable
+from itertools import takewhile
 from pathlib import Path
 from typing import Any, Literal
 
+from filelock import BaseFileLock, FileLock, Timeout
 from lightning.fabric.connector import (  # type: ignore[attr-defined] # the values of `precision`, only there
     _PRECISION_INPUT,
 )
@@ -19,12 +21,14 @@ from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint, TQDMProg
 from lightning.pytorch.cli import SaveConfigCallback
 from lightning_utilities.core.rank_zero import rank_zero_info, rank_zero_only
 
+from ner_lightning.checkpoints import read_checkpoint, run_folder
 from ner_lightning.data import TokenClassificationDataModule
 from ner_lightning.errors import InputError
-from ner_lightning.files import naming
+from ner_lightning.files import replacing
 from ner_lightning.hardware import best_precision
-from ner_lightning.loggers import CSVLog, TensorBoardLog
+from ner_lightning.loggers import CSVLog, TensorBoardLog, cut_logs
 from ner_lightning.model import TokenClassificationModule
+from ner_lightning.stepping import EpochLoop, FitLoop
 
 
 class Trainer(LightningTrainer):
@@ -36,6 +40,7 @@ class Trainer(LightningTrainer):
     """
 
     run_dir: Path | None = None  # for all that a run writes, whatever its loggers are
+    _lock: BaseFileLock | None = None  # of that folder, while it is trained
 
     def __init__(
         self,
@@ -49,26 +54,44 @@ class Trainer(LightningTrainer):
             chosen, why = best_precision(accelerator if isinstance(accelerator, str) else accelerator.name())
             rank_zero_info(f"precision   {chosen}: {why}")
         super().__init__(accelerator=accelerator, precision=chosen, **kwargs)
+        theirs = self.fit_loop
+        self.fit_loop = FitLoop(self, min_epochs=theirs.min_epochs, max_epochs=theirs.max_epochs)
+        self.fit_loop.epoch_loop = EpochLoop(self, min_steps=theirs.min_steps, max_steps=theirs.max_steps)
 
     @property
     def log_dir(self) -> str | None:
         """The folder of the run; to be asked for in all processes, which agree on it."""
         return super().log_dir if self.run_dir is None else self.strategy.broadcast(str(self.run_dir))
 
-    def start_run(self, root: str | Path, *, log: bool) -> None:
-        """Make a folder for a new run, and let everything go there.
+    def start_run(self, root: str | Path, *, log: bool, going_on: Path | None = None) -> None:
+        """Let everything go to a folder for this run: a new one, or that of the run that goes on.
 
         Args:
             root: The folder in which runs are kept.
             log: Keep a CSV and a TensorBoard log there.
+            going_on: A `last.ckpt`, whose run goes on in its own folder, if that is in `root`.
+
+        Raises:
+            InputError: Another process trains that run.
         """
-        version = _new_version(Path(root))
+        if going_on is not None and not _is_run_in(root, going_on):
+            going_on = None
+        version = _new_version(Path(root)) if going_on is None else _version(run_folder(going_on))
+        assert version is not None
         self.run_dir = Path(root) / f"version_{version}"
+        if self.is_global_zero:
+            self._lock = FileLock(self.run_dir / ".lock")
+            try:
+                self._lock.acquire(timeout=0)
+            except Timeout as error:
+                raise InputError(f"{self.run_dir}: another process trains this run; wait for it, or end it") from error
         for callback in self.checkpoint_callbacks:
             if isinstance(callback, ModelCheckpoint) and callback.dirpath is None:
                 callback.dirpath = str(self.run_dir / "checkpoints")
         if log:
             self.loggers = [CSVLog(root, "", version), TensorBoardLog(str(root), "", version)]
+            if going_on is not None and self.is_global_zero:
+                cut_logs(self.loggers, read_checkpoint(going_on))
 
     # What follows is what the command line offers: its help is taken from here.
 
@@ -81,9 +104,14 @@ class Trainer(LightningTrainer):
             model: What is trained.
             datamodule: What it is trained on.
             ckpt_path: Go on from this checkpoint, with the options of its run where no others are given: a file, the
-                folder of a run (its `last.ckpt`), or `last` or `best`, which are those of the newest run.
+                folder of a run (its `last.ckpt`), or `last` or `best`, which are those of the newest run. From
+                `last.ckpt` a run goes on in its own folder, else in a new one.
         """
-        super().fit(model, datamodule=datamodule, ckpt_path=ckpt_path)
+        try:
+            super().fit(model, datamodule=datamodule, ckpt_path=ckpt_path)
+        finally:
+            if self._lock is not None:
+                self._lock.release()
 
     def validate(  # type: ignore[override]
         self, model: LightningModule, datamodule: LightningDataModule, ckpt_path: str | None = None
@@ -175,6 +203,7 @@ class SaveConfig(SaveConfigCallback):
 
     def __init__(self, *args: Any, command: str, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
+        self.save_to_log_dir = False  # but by `save_config`
         self.command = command
 
     def on_save_checkpoint(
@@ -183,15 +212,16 @@ class SaveConfig(SaveConfigCallback):
         """Record the whole configuration in the checkpoint, so that a resumed run needs no config file."""
         checkpoint["config"] = self._below_command(self.parser.dump(self.config, skip_none=False))
 
-    def setup(self, trainer: LightningTrainer, pl_module: LightningModule, stage: str) -> None:
-        """Save the config, and put the command above it."""
-        if self.already_saved:
-            return
-        path = Path(trainer.log_dir or "") / self.config_filename  # asked for in all processes, which agree on it
-        with naming(path, kept="nothing else was written"):
-            super().setup(trainer, pl_module, stage)
-            if trainer.is_global_zero:
-                path.write_text(self._below_command(path.read_text(encoding="utf-8")), encoding="utf-8")
+    def save_config(self, trainer: LightningTrainer, pl_module: LightningModule, stage: str) -> None:
+        """Save the config, with the command above it, and above that those of a run that goes on."""
+        assert isinstance(trainer, Trainer)
+        assert trainer.run_dir is not None
+        path = trainer.run_dir / self.config_filename
+        before = path.read_text(encoding="utf-8").splitlines(keepends=True) if path.is_file() else []
+        commands = "".join(takewhile(lambda line: line.startswith("#"), before))
+        with replacing(path, kept="nothing else was written") as partial:
+            config = self._below_command(self.parser.dump(self.config, skip_none=False))
+            partial.write_text(commands + config, encoding="utf-8")
 
     def _below_command(self, config: str) -> str:
         command = self.command.replace("\n", "\n# ")  # an argument of several lines stays a comment
@@ -239,10 +269,23 @@ def refuse_to_wait_for_scores(callbacks: Iterable[Callback]) -> None:
             )
 
 
+def _is_run_in(root: str | Path, path: Path) -> bool:
+    """Whether a checkpoint is the `last.ckpt` of a run of this program in a folder."""
+    run = run_folder(path)
+    named = _version(run) is not None and path.relative_to(run) == Path("checkpoints/last.ckpt")
+    return named and (run / "config.yaml").is_file() and run.parent.resolve() == Path(root).resolve()
+
+
+def _version(run: Path) -> int | None:
+    """The number of a run, by the name of its folder."""
+    number = run.name.removeprefix("version_")
+    return int(number) if number.isdigit() and number != run.name else None
+
+
 def _new_version(root: Path) -> int:
     """The number of a new run, whose folder is made at once: two runs that start together must not share one."""
-    taken = [path.name.removeprefix("version_") for path in root.glob("version_*")]
-    version = max((int(number) for number in taken if number.isdigit()), default=-1) + 1
+    taken = [_version(path) for path in root.glob("version_*")]
+    version = max((number for number in taken if number is not None), default=-1) + 1
     if rank_zero_only.rank != 0:  # type: ignore[attr-defined]
         return version  # never written to: all processes follow the first one
     while True:

@@ -145,7 +145,7 @@ def test_a_run_resumes_from_its_last_checkpoint_with_its_own_options(run):
     fit(run, "--model.learning_rate=0.003")
     code, out, err = run("fit", "--ckpt_path=last", "--trainer.max_epochs=3")
     assert code == 0, err
-    config = yaml.safe_load(Path("runs/version_1/config.yaml").read_text())
+    config = yaml.safe_load(Path("runs/version_0/config.yaml").read_text())
     assert config["model"]["learning_rate"] == 0.003
     assert [line.split()[0] for line in out.splitlines() if line[:1].isdigit()] == ["2"]  # the third epoch alone
 
@@ -414,6 +414,8 @@ def test_the_folder_of_a_run_is_taken_where_a_checkpoint_is(run, caplog, capsys)
     caplog.clear()
     assert run("test", "--ckpt_path=runs/version_0/checkpoints", alone=True)[0] == 0
     assert "using runs/version_0/checkpoints/last.ckpt" in caplog.text
+    caplog.clear()
+    fit(run)
     assert run("test", "--ckpt_path=runs", alone=True)[0] == 0
     assert "using runs/version_2/checkpoints/best.ckpt" in caplog.text  # of the newest run in it
 
@@ -538,7 +540,7 @@ def test_a_fine_tuned_model_is_used_as_it_is_without_a_checkpoint(run, tmp_path)
 def test_a_resumed_run_has_its_seed_and_refuses_another(run):
     fit(run, "--seed_everything=7")
     assert run("fit", "--ckpt_path=last", "--trainer.max_epochs=3")[0] == 0
-    assert yaml.safe_load(Path("runs/version_1/config.yaml").read_text())["seed_everything"] == 7
+    assert yaml.safe_load(Path("runs/version_0/config.yaml").read_text())["seed_everything"] == 7
     message = error(run("fit", "--ckpt_path=last", "--seed_everything=8"))
     assert "--seed_everything=8, but" in message
 
@@ -547,7 +549,7 @@ def test_a_seed_of_the_data_alone_is_not_taken_for_that_of_the_run(run):
     fit(run, "--data.seed=7")
     code, _, err = run("fit", "--ckpt_path=last", "--trainer.max_epochs=3", "--seed_everything=42")
     assert code == 0, err
-    config = yaml.safe_load(Path("runs/version_1/config.yaml").read_text())
+    config = yaml.safe_load(Path("runs/version_0/config.yaml").read_text())
     assert (config["seed_everything"], config["data"]["seed"]) == (42, 7)
 
 
@@ -653,8 +655,8 @@ def test_weights_that_are_not_finite_are_never_kept(run):
 def test_of_a_run_that_diverges_later_the_last_good_state_stays(run):
     fit(run)
     message = error(run("fit", "--ckpt_path=last", "--trainer.max_epochs=3", "--trainer.callbacks+=test_cli.Blow"))
-    assert "runs/version_1/checkpoints/best.ckpt is the last good checkpoint" in message
-    best = torch.load("runs/version_1/checkpoints/best.ckpt", weights_only=True)
+    assert "runs/version_0/checkpoints/best.ckpt is the last good checkpoint" in message
+    best = torch.load("runs/version_0/checkpoints/best.ckpt", weights_only=True)
     assert all(weights.isfinite().all() for weights in best["state_dict"].values())
 
 

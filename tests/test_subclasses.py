@@ -55,7 +55,7 @@ def test_options_of_their_own_are_parsed_saved_and_resumed(run, arguments):
     assert checkpoint["hyper_parameters"]["gamma"] == 1.0
     assert checkpoint["datamodule_hyper_parameters"]["factor"] == 2
     run("fit", "--ckpt_path=last", "--trainer.max_epochs=2")
-    config = yaml.safe_load(Path("runs/version_1/config.yaml").read_text())
+    config = yaml.safe_load(Path("runs/version_0/config.yaml").read_text())
     assert (config["model"]["gamma"], config["data"]["factor"]) == (1.0, 2)
     message = run("fit", "--ckpt_path=last", "--trainer.max_epochs=3", "--model.gamma=3", code=1)
     assert "--model.gamma=3.0, but" in message

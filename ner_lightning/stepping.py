@@ -1,0 +1,49 @@
+"""Where a run may stop and go on: between two steps, when all of the first one is done, validated and logged.
+
+Lightning's last hook of a step comes before its row in the log and before the validation that may follow it. A
+checkpoint from there goes on without either.
+"""
+
+from typing import Any
+
+from lightning.pytorch import Callback, Trainer
+from lightning.pytorch.loops.fit_loop import _FitLoop
+from lightning.pytorch.loops.training_epoch_loop import _TrainingEpochLoop
+
+
+class BetweenSteps(Callback):
+    """A callback with a hook more."""
+
+    def between_steps(self, trainer: Trainer) -> None:
+        """Called after each step of the optimizer but the last of an epoch, which `on_train_epoch_end` is for."""
+        raise NotImplementedError
+
+
+class EpochLoop(_TrainingEpochLoop):
+    """Lightning's loop over the batches of an epoch, with the hook `between_steps`."""
+
+    def on_advance_end(self, data_fetcher: Any) -> None:
+        """Validate and log as Lightning does, then call the hook."""
+        if self._skip_next_val:  # a run goes on from here: all of this was done
+            self._skip_next_val = False
+            return
+        super().on_advance_end(data_fetcher)
+        if self._should_accumulate() or self._num_ready_batches_reached():
+            return
+        for callback in self.trainer.callbacks:
+            if isinstance(callback, BetweenSteps):
+                callback.between_steps(self.trainer)
+
+
+class FitLoop(_FitLoop):
+    """Lightning's loop over epochs, which goes on where it was in two cases in which Lightning's does not."""
+
+    def setup_data(self) -> None:
+        """Make the loader; let it go on where it was, too, where a schedule has asked for its length before."""
+        super().setup_data()
+        if self.restarting and self._combined_loader_states_to_load and self._data_fetcher is not None:
+            self._load_combined_loader_states()
+            iter(self._data_fetcher)
+
+    def _iteration_based_training(self) -> bool:
+        return False  # where it is true (`max_steps`), the last epoch comes again, with no batch in it
