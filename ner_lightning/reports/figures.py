@@ -81,7 +81,8 @@ def _confusion(types: list[str], rows: list[list[int]]) -> Figure:
     axes.set_yticks(range(len(names)), names, fontsize=7)
     for row, counts in enumerate(rows if len(names) <= 20 else []):
         for column, count in enumerate(counts):
-            axes.text(column, row, count or "", ha="center", va="center", fontsize=7)
+            colour = "white" if wrong[row][column] > max(map(max, wrong)) / 2 else "black"
+            axes.text(column, row, count or "", color=colour, ha="center", va="center", fontsize=7)
     return figure
 
 
