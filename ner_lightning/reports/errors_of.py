@@ -10,8 +10,6 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
-import numpy as np
-
 from ner_lightning.reports.predictions import Predictions, Span
 
 RIGHT, TYPE, BORDER, BOTH, SPURIOUS, MISSED = KINDS = (
@@ -129,8 +127,7 @@ def _change(wrong: Sequence[Pair], was: Sequence[Pair]) -> str:
 def _by_sentence(split: Predictions, found: Iterable[Pair]) -> dict[int, list[Pair]]:
     grouped: dict[int, list[Pair]] = {}
     for pair in found:
-        number = int(np.searchsorted(split.sentences, pair.first, side="right")) - 1
-        grouped.setdefault(number, []).append(pair)
+        grouped.setdefault(split.sentence_of[pair.first], []).append(pair)
     return grouped
 
 

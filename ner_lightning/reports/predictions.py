@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from inspect import signature
-from itertools import chain, islice
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from tqdm import tqdm  # type: ignore[import-untyped]
 
 from ner_lightning.calibration import find_entities
 from ner_lightning.checkpoints import data_state, read_checkpoint
-from ner_lightning.corpus import paths_of
+from ner_lightning.corpus import Corpus, paths_of
 from ner_lightning.data import TokenClassificationDataModule
 from ner_lightning.errors import InputError
 from ner_lightning.metrics import EntityScore
@@ -25,8 +28,6 @@ from ner_lightning.scores import Counts, SplitScores, scores_of
 from ner_lightning.tags import is_entity_scheme
 
 if TYPE_CHECKING:
-    from datasets import Dataset
-
     from ner_lightning.encoding import Encoder
 
 _SOURCES = ("dataset_name", "train_file", "validation_file", "test_file")
@@ -65,6 +66,12 @@ class Predictions:
         """Whether the labels mark entities, and not each word alone."""
         return is_entity_scheme(self.labels)
 
+    @cached_property
+    def sentence_of(self) -> list[int]:
+        """The number of the sentence of each word."""
+        numbers: list[int] = np.repeat(np.arange(len(self.sentences) - 1), np.diff(self.sentences)).tolist()
+        return numbers
+
     def spans(self, which: Literal["gold", "predicted"]) -> list[Span]:
         """The true entities or the predicted ones, in their order."""
         ids = getattr(self, which)
@@ -90,8 +97,8 @@ def predictions_of(
         trust_remote_code: Run the code that comes with the model, where it needs it.
 
     Raises:
-        InputError: The checkpoint records no data or no such split, or it has a decoding or a device of its own that
-            cannot be used here.
+        InputError: The checkpoint records no data or no such split, its decoding is not known here, or the device
+            cannot be used.
     """
     checkpoint = read_checkpoint(ckpt_path)
     if "decode" in checkpoint:
@@ -107,9 +114,7 @@ def predictions_of(
         model.to(torch.device(("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device))
     except (RuntimeError, AssertionError) as error:  # of torch, about its build, this machine, or the name
         raise InputError(f"--device={device} cannot be used: {str(error).splitlines()[0]}") from error
-    rows = data.corpus.splits[split]
-    sentences = rows.data.column("tokens").to_pylist()
-    borders = np.cumsum([0, *map(len, sentences)])
+    sentences, gold = _read(data.corpus, split)
     label_ids, logits, score = _run(model, data, split)
     scores = score.compute() if len(label_ids) else {}
     words = list(chain.from_iterable(sentences))
@@ -121,13 +126,13 @@ def predictions_of(
         labels=data.labels,
         words=words,
         pieces=_pieces(words, data.encoder),
-        sentences=borders,
+        sentences=_borders(sentences),
         places=_places(data, split, len(sentences)),
-        gold=_ids(rows),
+        gold=gold,
         predicted=label_ids.numpy(),
         probabilities=(logits / temperature).softmax(-1).numpy(),
         counts=score.counts,
-        seen=_seen(data.corpus.splits["train"], data.labels) if "train" in data.corpus.splits else None,
+        seen=_seen(data.corpus) if "train" in data.corpus.splits else None,
     )
 
 
@@ -140,8 +145,12 @@ def _data(
     state, known = data_state(checkpoint), signature(TokenClassificationDataModule).parameters
     recorded = checkpoint.get("datamodule_hyper_parameters", {}).items()
     options = {name: value for name, value in recorded if name in known}
-    if file is not None:
+    if file is not None:  # then the others need not be here: a run may come from another machine
+        others = (f"{other}_file" for other in ("train", "validation", "test") if other != split)
+        options |= {name: None for name in others if not all(path.exists() for path in paths_of(options.get(name)))}
         options[f"{split}_file"] = file
+        if options.get("train_file") is None:
+            options["annotated_types"] = None
     if all(options.get(name) is None for name in _SOURCES):
         raise InputError(f"{path} does not record its data (rows in memory, or a datamodule of another kind)")
     options["dataset_revision"] = state.get("dataset_commit") or options.get("dataset_revision")
@@ -171,7 +180,8 @@ def _run(
     score.calibration = model.calibration
     label_ids, logits = torch.zeros(0, dtype=torch.int64), torch.zeros(0, len(model.labels))
     sentence = label_ids
-    for batch in data.loader(split):
+    # in a file a bar is a heap of control characters
+    for batch in tqdm(data.loader(split), desc=f"labelling {split}", leave=False, disable=not sys.stderr.isatty()):
         batch = {n: v.to(model.device) if isinstance(v, torch.Tensor) else v for n, v in batch.items()}
         if not len(label_ids):
             label_ids = torch.zeros(batch["num_words"], dtype=torch.int64)
@@ -196,8 +206,15 @@ def _run(
     return label_ids, logits, score
 
 
-def _ids(rows: Dataset) -> NDArray[np.int64]:
-    return np.fromiter(chain.from_iterable(rows.data.column("tags").to_pylist()), dtype=np.int64)
+def _read(corpus: Corpus, split: str) -> tuple[list[list[str]], NDArray[np.int64]]:
+    """Words of each sentence, and the label id of each word."""
+    columns = corpus.splits[split].data
+    ids = chain.from_iterable(columns.column("tags").to_pylist())
+    return columns.column("tokens").to_pylist(), np.fromiter(ids, dtype=np.int64)
+
+
+def _borders(sentences: Sequence[Sequence[str]]) -> NDArray[np.int64]:
+    return np.cumsum([0, *map(len, sentences)])
 
 
 def _spans(
@@ -213,11 +230,11 @@ def _spans(
     ]
 
 
-def _seen(rows: Dataset, labels: Sequence[str]) -> dict[str, set[str]]:
-    sentences, ids = rows.data.column("tokens").to_pylist(), _ids(rows)
+def _seen(corpus: Corpus) -> dict[str, set[str]]:
+    sentences, ids = _read(corpus, "train")
     words = list(chain.from_iterable(sentences))
     seen: dict[str, set[str]] = {}
-    for span in _spans(ids, np.cumsum([0, *map(len, sentences)]), labels, np.ones(len(ids))):
+    for span in _spans(ids, _borders(sentences), corpus.labels, np.ones(len(ids))):
         seen.setdefault(" ".join(words[span.start : span.end]), set()).add(span.type)
     return seen
 
@@ -235,5 +252,5 @@ def _places(data: TokenClassificationDataModule, split: str, number: int) -> lis
     files = paths_of(getattr(data, f"{split}_file"))
     options = replace(data.read_options, labels=tuple(data.labels))
     rows = chain.from_iterable(read(path, options=options) for path in files)
-    found = [row.place for row in islice(rows, number + 1) if row.tags is not None]
+    found = [row.place for row in rows if row.tags is not None]
     return found if len(found) == number else []

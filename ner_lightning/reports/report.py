@@ -129,7 +129,7 @@ def _drawing() -> Callable[[dict[str, Any], Path], None]:
     try:
         from ner_lightning.reports.figures import write_figures
     except ModuleNotFoundError as error:
-        raise InputError("--figures needs matplotlib: pip install 'ner-lightning[report]'") from error
+        raise InputError('--figures needs matplotlib: pip install "ner-lightning[report]"') from error
     return write_figures
 
 

@@ -25,13 +25,14 @@ def slices(split: Predictions, found: Sequence[Pair]) -> dict[str, list[dict[str
 
     A true entity and a predicted one are each counted where its own words belong.
     """
+    lengths: list[float] = np.diff(split.sentences).tolist()
+    sub_words: list[int] = split.pieces.tolist()
 
     def pieces(span: Span) -> float:
-        return float(split.pieces[span.start : span.end].mean())
+        return sum(sub_words[span.start : span.end]) / (span.end - span.start)
 
     def sentence(span: Span) -> float:
-        number = int(np.searchsorted(split.sentences, span.start, side="right")) - 1
-        return float(split.sentences[number + 1] - split.sentences[number])
+        return lengths[split.sentence_of[span.start]]
 
     def seen(span: Span) -> str:
         assert split.seen is not None

@@ -24,7 +24,7 @@ def suspects(split: Predictions) -> list[dict[str, Any]]:
     """
     found: dict[int, dict[str, Any]] = {}
     for word in label_issues(split.gold, split.probabilities).tolist():
-        number = int(np.searchsorted(split.sentences, word, side="right")) - 1
+        number = split.sentence_of[word]
         start, end = split.sentences[number : number + 2].tolist()
         place = split.places[number] if split.places else ""
         row = {"sentence": number + 1, "place": place, "words": split.words[start:end], "suspects": []}

@@ -108,6 +108,18 @@ def test_another_split_and_another_file(checkpoint, conll_files, tmp_path):
     elsewhere = predictions_of(checkpoint, split="test", file=str(other), device="cpu")
     assert elsewhere.words == ["Edda", "won"]
     assert elsewhere.split.file == "other.conll"
+    assert elsewhere.seen == predictions_of(checkpoint, split="test", device="cpu").seen
+
+    def moved(checkpoint):
+        named = {f"{split}_file": f"/elsewhere/{split}.conll" for split in ("train", "validation", "test")}
+        checkpoint["datamodule_hyper_parameters"] |= {**named, "annotated_types": {"/elsewhere/train.conll": ["PER"]}}
+
+    from_elsewhere = changed(checkpoint, tmp_path / "moved.ckpt", moved)
+    there = predictions_of(from_elsewhere, split="test", file=str(other), device="cpu")
+    assert there.predicted.tolist() == elsewhere.predicted.tolist()
+    assert there.seen is None
+    with pytest.raises(InputError, match=r"/elsewhere/train.conll: no such file"):
+        predictions_of(from_elsewhere, split="test", device="cpu")
 
 
 def test_a_share_of_the_training_data_is_that_of_the_run(checkpoint, tmp_path):
