@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from ner_lightning.errors import InputError
 from ner_lightning.intervals import difference_interval
-from ner_lightning.reports.errors_of import RIGHT, Pair
+from ner_lightning.reports.errors_of import RIGHT, SPURIOUS, Pair
 from ner_lightning.reports.predictions import Predictions
 
 
@@ -32,16 +32,16 @@ def refuse_other_words(split: Predictions, other: Predictions) -> None:
 
 
 def changes(found: Sequence[Pair], former: Sequence[Pair]) -> dict[str, int]:
-    """What a run mended of another one and what it broke: true entities found and lost, false ones gone and new."""
+    """What a run mended of another one and what it broke: true entities found and lost, spurious ones gone and new."""
     right, was_right = ({pair.gold for pair in each if pair.kind == RIGHT} for each in (found, former))
-    false, was_false = (
-        {pair.predicted[:3] for pair in each if pair.predicted and pair.kind != RIGHT} for each in (found, former)
+    spurious, was_spurious = (
+        {pair.predicted[1:3] for pair in each if pair.predicted and pair.kind == SPURIOUS} for each in (found, former)
     )
     return {
         "found": len(right - was_right),
         "lost": len(was_right - right),
-        "gone": len(was_false - false),
-        "new": len(false - was_false),
+        "gone": len(was_spurious - spurious),
+        "new": len(spurious - was_spurious),
     }
 
 

@@ -32,11 +32,16 @@ def test_changes_are_counted_by_sets(runs):
     less, more = runs
     gold = {span[:3] for span in less.spans("gold")}
     was, now = ({span[:3] for span in each.spans("predicted")} for each in runs)
+    false, was_false = ({pair.predicted[1:3] for pair in joined(each) if pair.gold is None} for each in (more, less))
     told = changes(joined(more), joined(less))
-    assert told["found"] == len((now - was) & gold) > 0
-    assert told["lost"] == len((was - now) & gold)
-    assert told["gone"] == len((was - now) - gold) > 0
-    assert told["new"] == len((now - was) - gold)
+    assert told["found"] == len((now - was) & gold) > told["lost"] == len((was - now) & gold) > 0
+    assert told["gone"] == len(was_false - false) > told["new"] == len(false - was_false) > 0
+
+
+def test_a_mended_type_is_one_change():
+    gold, labels = [["B-PER", "O"]], ["O", "B-LOC", "I-LOC", "B-PER", "I-PER"]
+    right, wrong = (predictions(gold, [[tag, "O"]], labels=labels) for tag in ("B-PER", "B-LOC"))
+    assert changes(joined(right), joined(wrong)) == {"found": 1, "lost": 0, "gone": 0, "new": 0}
 
 
 def test_differences_are_paired(runs):
