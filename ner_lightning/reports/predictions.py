@@ -116,13 +116,12 @@ def predictions_of(
         raise InputError(f"--device={device} cannot be used: {str(error).splitlines()[0]}") from error
     sentences, gold = _read(data.corpus, split)
     label_ids, logits, score = _run(model, data, split)
-    scores = score.compute() if len(label_ids) else {}
+    logged = {"test": "test", "validation": "val"}[split]
+    scores = {f"{logged}_{name}": value for name, value in score.compute().items()} if len(label_ids) else {}
     words = list(chain.from_iterable(sentences))
     temperature = model.calibration.temperature if model.calibration else 1.0
     return Predictions(
-        split=scores_of(
-            split, {f"{_PREFIX[split]}{n}": v for n, v in scores.items()}, dict(data.hparams), data.corpus.commit
-        ),
+        split=scores_of(split, scores, dict(data.hparams), data.corpus.commit),
         labels=data.labels,
         words=words,
         pieces=_pieces(words, data.encoder),
@@ -134,9 +133,6 @@ def predictions_of(
         counts=score.counts,
         seen=_seen(data.corpus) if "train" in data.corpus.splits else None,
     )
-
-
-_PREFIX = {"test": "test_", "validation": "val_"}
 
 
 def _data(

@@ -6,6 +6,7 @@ import csv
 from collections.abc import Callable
 from dataclasses import asdict
 from json import dumps
+from math import isfinite
 from pathlib import Path
 from typing import Any, Literal
 
@@ -144,4 +145,5 @@ def _learning(path: Path | None) -> dict[str, list[tuple[int, float]]]:
     with path.open(encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(file))
     lines = {name: [(int(row["step"]), float(row[name])) for row in rows if row.get(name)] for name in _LOGGED}
-    return {name: line for name, line in lines.items() if line}
+    finite = {name: [(step, value) for step, value in line if isfinite(value)] for name, line in lines.items()}
+    return {name: line for name, line in finite.items() if line}

@@ -16,7 +16,9 @@ from ner_lightning.predict import Tagger
 from ner_lightning.pretrained import load_tokenizer
 from ner_lightning.readers import ReadOptions, read
 from ner_lightning.reports.predictions import predictions_of
-from ner_lightning.reports.report import report
+from ner_lightning.reports.report import numbers_of, report
+
+from .made import predictions
 
 QUIET = ["--trainer.accelerator=cpu", "--trainer.enable_progress_bar=false"]
 
@@ -166,6 +168,14 @@ def test_figures(runs, written, tmp_path):
         write_figures(numbers, folder)
     (folder / "kinds.svg").unlink()
     write_figures(numbers, folder)  # its own are replaced
+
+
+def test_what_was_logged_is_read_as_far_as_it_is_there(tmp_path):
+    split = predictions([["B-PER"]], [["B-PER"]])
+    (tmp_path / "metrics.csv").write_text("step,train_loss,val_f1\n5,1.5,\n10,nan,\n10,,0.5\n15")
+    learning = numbers_of(split, metrics=tmp_path / "metrics.csv")["learning"]
+    assert learning == {"train_loss": [(5, 1.5)], "val_f1": [(10, 0.5)]}
+    assert numbers_of(split, metrics=tmp_path / "none.csv")["learning"] == {}
 
 
 def test_labels_that_mark_no_entities(checkpoint, tmp_path, capsys):
