@@ -31,6 +31,7 @@ _COMMANDS = {
     "push": "ner_lightning.hub.pushing",
     "seeds": "ner_lightning.seeds",
     "compare": "ner_lightning.reports.compare",
+    "report": "ner_lightning.reports.report",
 }
 _OF_THE_TRAINER = ("fit", "validate", "test", "inspect")  # see `cli`
 

@@ -162,9 +162,10 @@ class TokenClassificationCLI(LightningCLI):
             parser_kwargs={
                 "prog": program,
                 "description": ner_lightning.__doc__,
-                "epilog": "More commands: seeds runs fit with several seeds, compare shows runs side by side, predict "
-                "labels files, export writes a checkpoint as a folder that transformers loads, push sends a run to the "
-                f"Hugging Face Hub ({_PROGRAM} predict --help, and so on).",
+                "epilog": "More commands: seeds runs fit with several seeds, compare shows runs side by side, report "
+                "writes a page about the errors of a run, predict labels files, export writes a checkpoint as a folder "
+                "that transformers loads, push sends a run to the Hugging Face Hub "
+                f"({_PROGRAM} predict --help, and so on).",
                 "allow_abbrev": False,
                 **{
                     name: {"usage": f"{program} {name} [--config FILE] [options]", "allow_abbrev": False}

@@ -14,6 +14,7 @@ from ner_lightning.hub import export
 from ner_lightning.predict import predict
 from ner_lightning.readers import ReadOptions, read
 from ner_lightning.reports.compare import compare
+from ner_lightning.reports.report import report
 from ner_lightning.seeds import seeds
 
 ROOT = Path(__file__).parents[1]
@@ -43,7 +44,7 @@ def test_options_that_are_named_are_there(capsys):
         main(["push", "--help"])
     known = {
         *options,
-        *(name for each in (predict, export, seeds, compare) for name in inspect.signature(each).parameters),
+        *(name for each in (predict, export, seeds, compare, report) for name in inspect.signature(each).parameters),
     }
     known |= {*re.findall(r"--(\w+)", capsys.readouterr().out), "config", "ckpt_path", "debug", "print_config", "help"}
     known |= {"optimizer", "lr_scheduler", "nproc_per_node", "logdir"}  # of LightningCLI, torchrun, tensorboard

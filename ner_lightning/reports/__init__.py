@@ -1,4 +1,4 @@
-"""What people look at: the tables that a run prints, and those that compare runs."""
+"""What people look at: the tables that a run prints, those that compare runs, and the page about errors."""
 
 from typing import TYPE_CHECKING
 
