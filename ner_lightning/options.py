@@ -106,6 +106,8 @@ def recorded_options(checkpoint: dict[str, Any], subcommand: str, *, given: Any)
     # a run that goes on must not lose it: it says so where it does not fit other files
     of_sources = _SOURCES if subcommand == "fit" else _SOURCES | {"annotated_types"}
     options |= {f"data.{name}": value for name, value in data.items() if not (own_source and name in of_sources)}
+    if subcommand != "fit" and data.get("seed") is None:  # a share for validation was drawn with that of the run
+        options["data.seed"] = state.get("seed")
     same_dataset = all(given["data"][name] == data.get(name) for name in ("dataset_name", "dataset_config_name"))
     if not own_source or same_dataset:  # the very rows, whatever the branch holds by now
         options["data.dataset_revision"] = state.get("dataset_commit") or data.get("dataset_revision")

@@ -553,6 +553,20 @@ def test_a_seed_of_the_data_alone_is_not_taken_for_that_of_the_run(run):
     assert (config["seed_everything"], config["data"]["seed"]) == (42, 7)
 
 
+def test_a_share_for_validation_is_that_of_the_run(run, tmp_path):
+    (tmp_path / "many.conll").write_text("".join("Mira B-PER\n" + "left O\n" * i + "\n" for i in range(20)))
+    data = ["--data.train_file=many.conll", "--data.validation_split=0.3", "--seed_everything=1"]
+    others = [f"--data.{split}_file" for split in ("train", "validation", "test")]
+    code, _, err = run("fit", *data, "--trainer.max_epochs=1", without=others)
+    assert code == 0, err
+    shares = [
+        TokenClassificationCLI(["validate", "--trainer.accelerator=cpu", *seed]).datamodule.corpus.splits["validation"]
+        for seed in ([], ["--data.seed=1"], ["--data.seed=2"])
+    ]
+    words = [share.to_dict() for share in shares]
+    assert words[0] == words[1] != words[2]
+
+
 def test_a_saved_config_tests_another_file(run, conll_files):
     fit(run)
     file = f"--data.test_file={conll_files / 'validation.conll'}"
