@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+from torch.nn import functional
 from torchmetrics import Metric
 from torchmetrics.utilities import dim_zero_cat
 
@@ -40,9 +41,9 @@ class EntityScore(Metric):
             `strict` counts only entities that are well-formed in IOB2.
         allow_missing: Score the words that were given even if some are missing, for runs over a part of a split.
         mend: What makes the labels of windows those of sentences, `decoding.Grammar.mend`; by default they stay.
-        confidence: With the logits of the words, `fit` makes a calibration, which is then in `calibration`, and adds
-            its `temperature`; `measure` adds the calibration error of entities with the `calibration` that is set,
-            and before it.
+        confidence: Of the logits of the words, add their `loss`, the mean cross-entropy; `fit` makes a calibration,
+            which is then in `calibration`, and adds its `temperature`; `measure` adds the calibration error of
+            entities with the `calibration` that is set, and before it.
         interval: Of entities, add the 95 % interval of F1 by bootstrap, see `intervals.f1_interval`, and keep what it
             is made of as `counts`.
 
@@ -171,7 +172,11 @@ class EntityScore(Metric):
             scores |= {f"{key}_{name}": number for key, number in zip(_NAMES, numbers, strict=True)}
         if self.confidence is not None:
             words = predictions.long(), targets.long(), sentence_index, self.labels
-            scores |= self._confidence(rows[:, 5:].contiguous().view(torch.float32), *words)
+            logits = rows[:, 5:].contiguous().view(torch.float32)
+            scores["loss"] = float(functional.cross_entropy(logits, targets.long(), reduction="sum")) / max(
+                len(rows), 1
+            )
+            scores |= self._confidence(logits, *words)
         if self.interval and len(targets):
             counts = _counts(gold, predicted, types=names, mode=self.mode)
             documents, of = torch.unique(document_index[[0, *borders.tolist()]], return_inverse=True)

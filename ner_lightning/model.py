@@ -235,11 +235,11 @@ class TokenClassificationModule(LightningModule):
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         """Score the words of a batch."""
-        self._score(batch, self.val_score, "val")
+        self._score(batch, self.val_score)
 
     def test_step(self, batch: Batch, batch_idx: int) -> None:
         """Score the words of a batch."""
-        self._score(batch, self.test_score, "test")
+        self._score(batch, self.test_score)
 
     def predict_step(self, batch: Batch, batch_idx: int) -> tuple[Tensor, Tensor, Tensor]:
         """Label the words of a batch.
@@ -374,16 +374,12 @@ class TokenClassificationModule(LightningModule):
         with onednn_products(wanted=self.onednn):
             return run_unpadded(self.model, **inputs) if self._unpadded else self.model(**inputs)
 
-    def _score(self, batch: Batch, score: EntityScore, stage: str) -> None:
+    def _score(self, batch: Batch, score: EntityScore) -> None:
         word_index, predictions, logits = self._words(batch)
         scored = batch["word_index"] >= 0  # (windows, length)
         targets = batch["labels"][scored]
         units = {name: batch[name][scored] for name in ("sentence_index", "document_index")}
         score.update(word_index, predictions, targets, **units, num_words=batch["num_words"], logits=logits)
-        # of words alone, weighted by their number: the loss of a split depends neither on its batches nor on how its
-        # sub-words are trained; on several processes a batch that two of them have counts twice, here and in no score
-        loss = functional.cross_entropy(logits.float(), targets)
-        self.log(f"{stage}_loss", loss, batch_size=len(targets), on_epoch=True, sync_dist=True)
 
     def _words(self, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
         """Positions, label ids and logits (words, labels) of the words scored here, at their first sub-words.
