@@ -26,7 +26,7 @@ from lightning.pytorch.utilities.exceptions import SIGTERMException
 from lightning_utilities.core.rank_zero import rank_zero_info, rank_zero_only
 
 import ner_lightning
-from ner_lightning.checkpoints import data_state, read_checkpoint, run_folder
+from ner_lightning.checkpoints import data_state, read_checkpoint, run_folder, what_is_done
 from ner_lightning.config_files import find_configs
 from ner_lightning.corpus import paths_of
 from ner_lightning.data import TokenClassificationDataModule
@@ -451,14 +451,11 @@ class TokenClassificationCLI(LightningCLI):
 
     def _refuse_finished(self, path: str, checkpoint: dict[str, Any]) -> None:
         config = self._made["trainer"]
-        step = checkpoint["global_step"]
-        epochs = data_state(checkpoint).get("epoch", 0)
-        if 0 <= (config.max_steps if config.max_steps is not None else -1) <= step:
-            raise InputError(f"--ckpt_path={path}: the run has done its {step} steps; give more as --trainer.max_steps")
-        if config.max_epochs is not None and 0 <= config.max_epochs <= epochs:
+        done = what_is_done(checkpoint, max_epochs=config.max_epochs, max_steps=config.max_steps)
+        if done is not None:
             raise InputError(
-                f"--ckpt_path={path}: the run has done {epochs} epochs, and --trainer.max_epochs={config.max_epochs}: "
-                "there is nothing left to do; give more of them"
+                f"--ckpt_path={path}: the run has done {done}: there is nothing left to do; give more as "
+                f"--trainer.max_{done.partition(' ')[2]}"
             )
 
     def _check_intervals(self, batches: int) -> None:

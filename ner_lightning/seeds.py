@@ -7,26 +7,17 @@ A set of seeds has a folder in the folder of runs, `seeds_0`. In it are the runs
 from __future__ import annotations
 
 import json
-import shlex
-import shutil
-import signal
-import subprocess
 import sys
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
-import yaml
-from filelock import FileLock, Timeout
-
-from ner_lightning.errors import InputError, UsageError
+from ner_lightning.errors import UsageError
 from ner_lightning.files import replacing
+from ner_lightning.processes import alone_in, config_of_fit, finished_run, fit_in, new_folder, run_command
 from ner_lightning.reports.compare import as_json, seeds_text
 from ner_lightning.reports.runs import group, read_runs
-
-_SIGNALS = [signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGHUP]  # which stop a run, see `interruption`
 
 
 def seeds(fit_options: Sequence[str], *, seeds: str = "5", test: bool = True) -> bool:
@@ -46,16 +37,13 @@ def seeds(fit_options: Sequence[str], *, seeds: str = "5", test: bool = True) ->
         InputError: Another process trains them.
     """
     given = _given(seeds)
-    config = _config(fit_options)
+    config = config_of_fit(fit_options, command="seeds")
     first = config.pop("seed_everything")
     numbers = given if len(given) > 1 else _following(first, given[0])
     test = test and (config["data"]["test_file"] is not None or config["data"]["train_file"] is None)
     of_set = _find(Path(config["trainer"]["default_root_dir"] or "."), config)
-    try:
-        with FileLock(of_set.folder / ".lock", timeout=0):
-            failed = of_set.train(numbers, fit_options, test=test)
-    except Timeout as error:
-        raise InputError(f"{of_set.folder}: another process trains these seeds; wait for it, or end it") from error
+    with alone_in(of_set.folder):
+        failed = of_set.train(numbers, fit_options, test=test)
     of_set.show()
     if failed:
         print(f"failed: {', '.join(failed)} (see above; the same command tries again)", file=sys.stderr)
@@ -72,20 +60,14 @@ class _SeedSet:
         """Train and test what is not done yet; gives what has failed."""
         self._save()
         failed = []
-        try:
-            for number in numbers:
-                own = self.folder / f"seed_{number}"
-                goes_on = ["--ckpt_path=last"] if any(own.glob("version_*/checkpoints/*.ckpt")) else []
-                place = [f"--seed_everything={number}", f"--trainer.default_root_dir={own}"]
-                if not self._done("trained", number, ["fit", *fit_options, *place, *goes_on]):
-                    failed.append(f"fit of seed {number}")
-                    if not any(own.glob("version_*")):  # an option or the data was refused, and would be again
-                        break
-                elif test and not self._done("tested", number, ["test", f"--ckpt_path={own}", *self._devices()]):
-                    failed.append(f"test of seed {number}")
-        finally:
-            if not any(self.folder.glob("seed_*")):  # no run has begun
-                shutil.rmtree(self.folder)
+        for number in numbers:
+            own = self.folder / f"seed_{number}"
+            if not self._train(number, fit_options):
+                failed.append(f"fit of seed {number}")
+                if not any(own.glob("version_*")):  # an option or the data was refused, and would be again
+                    break
+            elif test and not self._test(number):
+                failed.append(f"test of seed {number}")
         return failed
 
     def show(self) -> None:
@@ -98,18 +80,26 @@ class _SeedSet:
         self._save(scores=as_json(sets))
         print("\n" + "\n\n".join(map(seeds_text, sets)) + f"\n\nwritten     {self.folder / 'seeds.json'}")
 
-    def _done(self, what: str, number: int, args: list[str]) -> bool:
-        """Run a command, unless that was done before; whether it is done."""
-        if number in self._known[what]:
+    def _train(self, number: int, fit_options: Sequence[str]) -> bool:
+        """Train, unless that was done before; whether it is done."""
+        if number in self._known["trained"]:
             return True
-        print(f"\nseed {number}     python -m ner_lightning {shlex.join(args)}", flush=True)
-        code, stopped = _run(args)
-        if code == 0:
-            self._save(**{what: [*self._known[what], number]})
-        if stopped is not None:
-            print("stopped     the same command goes on", file=sys.stderr)
-            raise SystemExit(128 + stopped)
-        return code == 0
+        own = self.folder / f"seed_{number}"
+        if finished_run(own) is None:
+            args = fit_in(own, [*fit_options, f"--seed_everything={number}"])
+            if run_command(f"seed {number}", args) != 0:
+                return False
+        self._save(trained=[*self._known["trained"], number])
+        return True
+
+    def _test(self, number: int) -> bool:
+        if number in self._known["tested"]:
+            return True
+        args = ["test", f"--ckpt_path={self.folder / f'seed_{number}'}", *self._devices()]
+        if run_command(f"seed {number}", args) != 0:
+            return False
+        self._save(tested=[*self._known["tested"], number])
+        return True
 
     def _devices(self) -> list[str]:
         """Where to test: where the training was told to run."""
@@ -142,18 +132,6 @@ def _following(first: int | bool, count: int) -> list[int]:
     return list(range(first, first + count))
 
 
-def _config(fit_options: Sequence[str]) -> dict[str, Any]:
-    """What the options make of `fit`, which itself refuses those that are none."""
-    command = [sys.executable, "-m", "ner_lightning", "fit", *fit_options, "--print_config"]
-    asked = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False)
-    if asked.returncode:
-        raise SystemExit(asked.returncode)
-    config: dict[str, Any] = yaml.safe_load(asked.stdout)
-    if config["ckpt_path"] is not None:
-        raise UsageError("--ckpt_path goes on with a single run: leave it out, `seeds` itself goes on with its own")
-    return config
-
-
 def _find(root: Path, config: dict[str, Any]) -> _SeedSet:
     """The set with these options, or a new one."""
     for path in root.glob("seeds_*/seeds.json"):
@@ -161,31 +139,4 @@ def _find(root: Path, config: dict[str, Any]) -> _SeedSet:
             known = json.loads(path.read_text(encoding="utf-8"))
             if known["config"] == config:
                 return _SeedSet(path.parent, known)
-    number = 0
-    while True:
-        try:
-            (folder := root / f"seeds_{number}").mkdir(parents=True)
-        except FileExistsError:
-            number += 1
-        else:
-            return _SeedSet(folder, {"config": config, "trained": [], "tested": []})
-
-
-def _run(args: list[str]) -> tuple[int, int | None]:
-    """Run a command of this program; gives its exit code, and the signal that stops it and this process."""
-    signals: list[int] = []
-
-    def note(number: int, frame: FrameType | None) -> None:
-        signals.append(number)
-        if number != signal.SIGINT:  # which the terminal sends to both
-            child.send_signal(number)
-
-    child = subprocess.Popen([sys.executable, "-m", "ner_lightning", *args])
-    heard = [number for number in _SIGNALS if signal.getsignal(number) is not signal.SIG_IGN]
-    before = {number: signal.signal(number, note) for number in heard}
-    try:
-        code = child.wait()
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-    return code, signals[0] if signals else None
+    return _SeedSet(new_folder(root, "seeds"), {"config": config, "trained": [], "tested": []})
