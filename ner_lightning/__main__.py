@@ -30,6 +30,7 @@ _COMMANDS = {
     "export": "ner_lightning.hub.folder",
     "push": "ner_lightning.hub.pushing",
     "seeds": "ner_lightning.seeds",
+    "tune": "ner_lightning.tune",
     "compare": "ner_lightning.reports.compare",
     "report": "ner_lightning.reports.report",
 }

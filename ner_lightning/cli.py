@@ -12,6 +12,7 @@ import shlex
 import signal
 import sys
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from jsonargparse import ActionConfigFile  # type: ignore[attr-defined] # which 
 from lightning.fabric.plugins import TorchCheckpointIO
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.fabric.utilities.seed import max_seed_value
-from lightning.pytorch.callbacks import LearningRateMonitor, ProgressBar
+from lightning.pytorch.callbacks import Callback, LearningRateMonitor, ProgressBar
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 from lightning_utilities.core.rank_zero import rank_zero_info, rank_zero_only
@@ -68,6 +69,7 @@ def main(
     *,
     model_class: type[TokenClassificationModule] = TokenClassificationModule,
     datamodule_class: type[TokenClassificationDataModule] = TokenClassificationDataModule,
+    callbacks: Sequence[Callback] = (),
 ) -> int:
     """Run the command line.
 
@@ -75,6 +77,7 @@ def main(
         args: Arguments without the name of the program; by default those that the program was started with.
         model_class: What is trained.
         datamodule_class: What it is trained on.
+        callbacks: Of the Trainer, besides those that a run has; no config holds them.
 
     Returns:
         Exit code: 0, or 1 after an error that is told in one sentence. Wrong usage exits with 2, a run that a signal
@@ -96,7 +99,9 @@ def main(
     logging.getLogger("lightning.pytorch.utilities.rank_zero").addFilter(_no_chatter)
     try:
         with ending_with_launcher():
-            TokenClassificationCLI(args, model_class=model_class, datamodule_class=datamodule_class)
+            TokenClassificationCLI(
+                args, model_class=model_class, datamodule_class=datamodule_class, callbacks=callbacks
+            )
     except (InputError, MisconfigurationException, ModuleNotFoundError, OSError) as error:
         if "--debug" in args:
             raise
@@ -122,6 +127,7 @@ class TokenClassificationCLI(LightningCLI):
         args: Arguments without the name of the program; by default those that the program was started with.
         model_class: What is trained.
         datamodule_class: What it is trained on.
+        callbacks: Of the Trainer, besides those that a run has; no config holds them.
     """
 
     trainer: Trainer
@@ -132,6 +138,7 @@ class TokenClassificationCLI(LightningCLI):
         *,
         model_class: type[TokenClassificationModule] = TokenClassificationModule,
         datamodule_class: type[TokenClassificationDataModule] = TokenClassificationDataModule,
+        callbacks: Sequence[Callback] = (),
     ) -> None:
         args = sys.argv[1:] if args is None else args
         self._args = find_configs(args)
@@ -153,6 +160,7 @@ class TokenClassificationCLI(LightningCLI):
                     TestRecord(),
                     Interruption(program),
                     LogPositions(),
+                    *callbacks,
                 ],
             },
             save_config_callback=SaveConfig,
@@ -162,9 +170,9 @@ class TokenClassificationCLI(LightningCLI):
             parser_kwargs={
                 "prog": program,
                 "description": ner_lightning.__doc__,
-                "epilog": "More commands: seeds runs fit with several seeds, compare shows runs side by side, report "
-                "writes a page about the errors of a run, predict labels files, export writes a checkpoint as a folder "
-                "that transformers loads, push sends a run to the Hugging Face Hub "
+                "epilog": "More commands: seeds runs fit with several seeds, tune looks for better options, compare "
+                "shows runs side by side, report writes a page about the errors of a run, predict labels files, export "
+                "writes a checkpoint as a folder that transformers loads, push sends a run to the Hugging Face Hub "
                 f"({_PROGRAM} predict --help, and so on).",
                 "allow_abbrev": False,
                 **{
