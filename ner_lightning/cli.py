@@ -170,10 +170,10 @@ class TokenClassificationCLI(LightningCLI):
             parser_kwargs={
                 "prog": program,
                 "description": ner_lightning.__doc__,
-                "epilog": "More commands: seeds runs fit with several seeds, tune looks for better options, compare "
-                "shows runs side by side, report writes a page about the errors of a run, predict labels files, export "
-                "writes a checkpoint as a folder that transformers loads, push sends a run to the Hugging Face Hub "
-                f"({_PROGRAM} predict --help, and so on).",
+                "epilog": "More commands: seeds runs fit with several seeds, tune looks for better options, "
+                "learning-curve tells what more data would bring, compare shows runs side by side, report writes a "
+                "page about the errors of a run, predict labels files, export writes a checkpoint as a folder that "
+                f"transformers loads, push sends a run to the Hugging Face Hub ({_PROGRAM} predict --help, and so on).",
                 "allow_abbrev": False,
                 **{
                     name: {"usage": f"{program} {name} [--config FILE] [options]", "allow_abbrev": False}
@@ -198,8 +198,8 @@ class TokenClassificationCLI(LightningCLI):
             "-c",
             "--config",
             action=ActionConfigFile,
-            help="A YAML or JSON file of options, as each run saves one, or the name of one that comes with the "
-            "package, such as `conll`; of several the last one decides.",
+            help="A YAML or JSON file of options, as each run saves one, or the name of one in the package, such as "
+            "`conll`; of several the last one decides.",
         )
         return parser
 

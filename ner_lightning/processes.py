@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import shlex
 import shutil
 import signal
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -44,6 +45,21 @@ def config_of_fit(fit_options: Sequence[str], *, command: str) -> dict[str, Any]
     return config
 
 
+def find_folder(root: Path, name: str, config: dict[str, Any]) -> Path:
+    """The folder of a command that was run with this config before, or a new one.
+
+    Args:
+        root: The folder in which runs are kept.
+        name: Of the command; `seeds` finds the config in files such as `seeds_0/seeds.json`.
+        config: What its options make of `fit`.
+    """
+    for path in root.glob(f"{name}_*/{name}.json"):
+        with suppress(ValueError, OSError):
+            if json.loads(path.read_text(encoding="utf-8"))["config"] == config:
+                return path.parent
+    return new_folder(root, name)
+
+
 def new_folder(root: Path, name: str) -> Path:
     """Make a folder for the runs of a command, such as `seeds_0`.
 
@@ -76,7 +92,7 @@ def alone_in(folder: Path) -> Iterator[None]:
             try:
                 yield
             finally:
-                if not any(folder.glob("*/version_*")):
+                if not any(folder.glob("**/version_*")):
                     shutil.rmtree(folder)
     except Timeout as error:
         raise InputError(f"{folder}: another process trains here; wait for it, or end it") from error

@@ -9,15 +9,14 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Sequence
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from ner_lightning.errors import UsageError
 from ner_lightning.files import replacing
-from ner_lightning.processes import alone_in, config_of_fit, finished_run, fit_in, new_folder, run_command
+from ner_lightning.processes import alone_in, config_of_fit, find_folder, finished_run, fit_in, run_command
 from ner_lightning.reports.compare import as_json, seeds_text
-from ner_lightning.reports.runs import group, read_runs
+from ner_lightning.reports.runs import Run, group, read_runs
 
 
 def seeds(fit_options: Sequence[str], *, seeds: str = "5", test: bool = True) -> bool:
@@ -36,12 +35,11 @@ def seeds(fit_options: Sequence[str], *, seeds: str = "5", test: bool = True) ->
         UsageError: There are no such seeds, or an option is for a single run.
         InputError: Another process trains them.
     """
-    given = _given(seeds)
+    given = given_seeds(seeds)
     config = config_of_fit(fit_options, command="seeds")
-    first = config.pop("seed_everything")
-    numbers = given if len(given) > 1 else _following(first, given[0])
+    numbers = all_seeds(given, first=config.pop("seed_everything"))
     test = test and (config["data"]["test_file"] is not None or config["data"]["train_file"] is None)
-    of_set = _find(Path(config["trainer"]["default_root_dir"] or "."), config)
+    of_set = SeedSet(find_folder(Path(config["trainer"]["default_root_dir"] or "."), "seeds", config), config)
     with alone_in(of_set.folder):
         failed = of_set.train(numbers, fit_options, test=test)
     of_set.show()
@@ -50,14 +48,65 @@ def seeds(fit_options: Sequence[str], *, seeds: str = "5", test: bool = True) ->
     return not failed
 
 
-class _SeedSet:
-    """A folder of seeds, and what is known of it."""
+def given_seeds(seeds: str) -> list[int]:
+    """How many seeds, alone, or which ones.
 
-    def __init__(self, folder: Path, known: dict[str, Any]) -> None:
-        self.folder, self._known = folder, known
+    Args:
+        seeds: The value of `--seeds`.
+
+    Raises:
+        UsageError: There are no such seeds.
+    """
+    try:
+        numbers = [int(number) for number in seeds.split(",")]
+    except ValueError as error:
+        raise UsageError(f"--seeds={seeds}: give how many, such as 5, or which ones, such as 1,7,13") from error
+    if len(numbers) == 1 and numbers[0] < 1:
+        raise UsageError(f"--seeds={seeds}: give a number from 1")
+    if len(set(numbers)) < len(numbers):
+        raise UsageError(f"--seeds={seeds}: a seed is there twice")
+    return numbers
+
+
+def all_seeds(given: list[int], *, first: int | bool) -> list[int]:
+    """Which seeds.
+
+    Args:
+        given: As `given_seeds` has them.
+        first: The seed of the options, from which they are counted.
+
+    Raises:
+        UsageError: They are to be counted, and the first one is to be drawn.
+    """
+    if len(given) > 1:
+        return given
+    if isinstance(first, bool):
+        raise UsageError(f"--seed_everything={first}: give the first seed, or all of them, such as --seeds=1,7,13")
+    return list(range(first, first + given[0]))
+
+
+class SeedSet:
+    """A folder of seeds, and what is known of it.
+
+    Args:
+        folder: It; made if it is not there.
+        config: Of its runs, without their seed.
+    """
+
+    def __init__(self, folder: Path, config: dict[str, Any]) -> None:
+        folder.mkdir(exist_ok=True)
+        self.folder, self._path = folder, folder / "seeds.json"
+        new = {"config": config, "trained": [], "tested": []}
+        self._known: dict[str, Any] = json.loads(self._path.read_text(encoding="utf-8")) if self._path.exists() else new
 
     def train(self, numbers: Sequence[int], fit_options: Sequence[str], *, test: bool) -> list[str]:
-        """Train and test what is not done yet; gives what has failed."""
+        """Train and test what is not done yet; gives what has failed.
+
+        Args:
+            numbers: The seeds.
+            fit_options: All other options of `fit`.
+            test: Test them, too.
+        """
         self._save()
         failed = []
         for number in numbers:
@@ -72,13 +121,16 @@ class _SeedSet:
 
     def show(self) -> None:
         """Print the scores of all seeds that are trained, and write them."""
-        trained = set(self._known["trained"])
-        if not trained:
+        if not (runs := self.runs()):
             return
-        runs = [run for run in read_runs(self.folder) if run.seed in trained]
         sets = group(runs, place=self.folder)
         self._save(scores=as_json(sets))
-        print("\n" + "\n\n".join(map(seeds_text, sets)) + f"\n\nwritten     {self.folder / 'seeds.json'}")
+        print("\n" + "\n\n".join(map(seeds_text, sets)) + f"\n\nwritten     {self._path}")
+
+    def runs(self) -> list[Run]:
+        """Those that are trained."""
+        trained = set(self._known["trained"])
+        return [run for run in read_runs(self.folder) if run.seed in trained] if trained else []
 
     def _train(self, number: int, fit_options: Sequence[str]) -> bool:
         """Train, unless that was done before; whether it is done."""
@@ -109,34 +161,5 @@ class _SeedSet:
 
     def _save(self, **more: Any) -> None:
         self._known |= more
-        with replacing(self.folder / "seeds.json") as partial:
+        with replacing(self._path) as partial:
             partial.write_text(json.dumps(self._known, indent=2) + "\n", encoding="utf-8")
-
-
-def _given(seeds: str) -> list[int]:
-    """How many seeds, alone, or which ones."""
-    try:
-        numbers = [int(number) for number in seeds.split(",")]
-    except ValueError as error:
-        raise UsageError(f"--seeds={seeds}: give how many, such as 5, or which ones, such as 1,7,13") from error
-    if len(numbers) == 1 and numbers[0] < 1:
-        raise UsageError(f"--seeds={seeds}: give a number from 1")
-    if len(set(numbers)) < len(numbers):
-        raise UsageError(f"--seeds={seeds}: a seed is there twice")
-    return numbers
-
-
-def _following(first: int | bool, count: int) -> list[int]:
-    if isinstance(first, bool):
-        raise UsageError(f"--seed_everything={first}: give the first seed, or all of them, such as --seeds=1,7,13")
-    return list(range(first, first + count))
-
-
-def _find(root: Path, config: dict[str, Any]) -> _SeedSet:
-    """The set with these options, or a new one."""
-    for path in root.glob("seeds_*/seeds.json"):
-        with suppress(ValueError, OSError):
-            known = json.loads(path.read_text(encoding="utf-8"))
-            if known["config"] == config:
-                return _SeedSet(path.parent, known)
-    return _SeedSet(new_folder(root, "seeds"), {"config": config, "trained": [], "tested": []})

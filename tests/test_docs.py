@@ -11,6 +11,7 @@ import yaml
 
 from ner_lightning.__main__ import main
 from ner_lightning.hub import export
+from ner_lightning.learning_curve import learning_curve
 from ner_lightning.predict import predict
 from ner_lightning.readers import ReadOptions, read
 from ner_lightning.reports.compare import compare
@@ -43,7 +44,7 @@ def test_options_that_are_named_are_there(capsys):
     options = yaml.safe_load(capsys.readouterr().out)
     with pytest.raises(SystemExit):
         main(["push", "--help"])
-    commands = (predict, export, seeds, tune, compare, report)
+    commands = (predict, export, seeds, tune, learning_curve, compare, report)
     known = {*options, *(name for each in commands for name in inspect.signature(each).parameters)}
     known |= {*re.findall(r"--(\w+)", capsys.readouterr().out), "config", "ckpt_path", "debug", "print_config", "help"}
     known |= {"optimizer", "lr_scheduler", "nproc_per_node", "logdir"}  # of LightningCLI, torchrun, tensorboard

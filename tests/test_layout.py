@@ -17,6 +17,7 @@ ENTRANCES = {
     "ner_lightning",
     "ner_lightning.__main__",
     "ner_lightning.cli",
+    "ner_lightning.learning_curve",
     "ner_lightning.seeds",
     "ner_lightning.tune",
 }
