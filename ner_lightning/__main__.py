@@ -30,6 +30,8 @@ _COMMANDS = {
     "export": "ner_lightning.hub.folder",
     "push": "ner_lightning.hub.pushing",
     "seeds": "ner_lightning.seeds",
+    "tune": "ner_lightning.tune",
+    "learning-curve": "ner_lightning.learning_curve",
     "compare": "ner_lightning.reports.compare",
     "report": "ner_lightning.reports.report",
 }
@@ -78,7 +80,7 @@ def _imported(module: str) -> ModuleType:
 
 
 def _run(name: str, args: list[str]) -> int:
-    command = getattr(_imported(_COMMANDS[name]), name)
+    command = getattr(_imported(_COMMANDS[name]), name.replace("-", "_"))
     flags = [f"--{each}" for each, hint in get_type_hints(command).items() if hint in (bool, bool | None)]
     following = [*args[1:], ""]
     args = [  # `--check` is `--check=true`, and takes no word that stands behind it

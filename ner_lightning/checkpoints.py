@@ -71,6 +71,33 @@ def data_state(checkpoint: dict[str, Any]) -> dict[str, Any]:
     return next((state for state in states if state.keys() >= _DATA_STATE), {})
 
 
+def what_is_done(checkpoint: dict[str, Any], *, max_epochs: int | None, max_steps: int | None) -> str | None:
+    """What a run has done that has nothing left to do, such as `3 epochs`.
+
+    Args:
+        checkpoint: Its content.
+        max_epochs: Of the Trainer; -1 and None are no limit.
+        max_steps: Likewise.
+    """
+    done = {
+        "steps": (checkpoint["global_step"], max_steps),
+        "epochs": (data_state(checkpoint).get("epoch", 0), max_epochs),
+    }
+    reached = (f"{count} {of}" for of, (count, most) in done.items() if most is not None and 0 <= most <= count)
+    return next(reached, None)
+
+
+def best_score(checkpoint: dict[str, Any]) -> float | None:
+    """The score of the best checkpoint of a run.
+
+    Args:
+        checkpoint: Another one of it.
+    """
+    states = checkpoint["callbacks"].items()
+    score = next((state["best_model_score"] for key, state in states if key.startswith("BestCheckpoint")), None)
+    return None if score is None else float(score)
+
+
 def decoding_of(options: dict[str, Any]) -> Decoding:
     """How a module chooses labels: as was said, or by default.
 

@@ -12,6 +12,7 @@ import shlex
 import signal
 import sys
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,13 +21,13 @@ from jsonargparse import ActionConfigFile  # type: ignore[attr-defined] # which 
 from lightning.fabric.plugins import TorchCheckpointIO
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.fabric.utilities.seed import max_seed_value
-from lightning.pytorch.callbacks import LearningRateMonitor, ProgressBar
+from lightning.pytorch.callbacks import Callback, LearningRateMonitor, ProgressBar
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 from lightning_utilities.core.rank_zero import rank_zero_info, rank_zero_only
 
 import ner_lightning
-from ner_lightning.checkpoints import data_state, read_checkpoint, run_folder
+from ner_lightning.checkpoints import data_state, read_checkpoint, run_folder, what_is_done
 from ner_lightning.config_files import find_configs
 from ner_lightning.corpus import paths_of
 from ner_lightning.data import TokenClassificationDataModule
@@ -68,6 +69,7 @@ def main(
     *,
     model_class: type[TokenClassificationModule] = TokenClassificationModule,
     datamodule_class: type[TokenClassificationDataModule] = TokenClassificationDataModule,
+    callbacks: Sequence[Callback] = (),
 ) -> int:
     """Run the command line.
 
@@ -75,6 +77,7 @@ def main(
         args: Arguments without the name of the program; by default those that the program was started with.
         model_class: What is trained.
         datamodule_class: What it is trained on.
+        callbacks: Of the Trainer, besides those that a run has; no config holds them.
 
     Returns:
         Exit code: 0, or 1 after an error that is told in one sentence. Wrong usage exits with 2, a run that a signal
@@ -96,7 +99,9 @@ def main(
     logging.getLogger("lightning.pytorch.utilities.rank_zero").addFilter(_no_chatter)
     try:
         with ending_with_launcher():
-            TokenClassificationCLI(args, model_class=model_class, datamodule_class=datamodule_class)
+            TokenClassificationCLI(
+                args, model_class=model_class, datamodule_class=datamodule_class, callbacks=callbacks
+            )
     except (InputError, MisconfigurationException, ModuleNotFoundError, OSError) as error:
         if "--debug" in args:
             raise
@@ -122,6 +127,7 @@ class TokenClassificationCLI(LightningCLI):
         args: Arguments without the name of the program; by default those that the program was started with.
         model_class: What is trained.
         datamodule_class: What it is trained on.
+        callbacks: Of the Trainer, besides those that a run has; no config holds them.
     """
 
     trainer: Trainer
@@ -132,6 +138,7 @@ class TokenClassificationCLI(LightningCLI):
         *,
         model_class: type[TokenClassificationModule] = TokenClassificationModule,
         datamodule_class: type[TokenClassificationDataModule] = TokenClassificationDataModule,
+        callbacks: Sequence[Callback] = (),
     ) -> None:
         args = sys.argv[1:] if args is None else args
         self._args = find_configs(args)
@@ -153,6 +160,7 @@ class TokenClassificationCLI(LightningCLI):
                     TestRecord(),
                     Interruption(program),
                     LogPositions(),
+                    *callbacks,
                 ],
             },
             save_config_callback=SaveConfig,
@@ -162,10 +170,10 @@ class TokenClassificationCLI(LightningCLI):
             parser_kwargs={
                 "prog": program,
                 "description": ner_lightning.__doc__,
-                "epilog": "More commands: seeds runs fit with several seeds, compare shows runs side by side, report "
-                "writes a page about the errors of a run, predict labels files, export writes a checkpoint as a folder "
-                "that transformers loads, push sends a run to the Hugging Face Hub "
-                f"({_PROGRAM} predict --help, and so on).",
+                "epilog": "More commands: seeds runs fit with several seeds, tune looks for better options, "
+                "learning-curve tells what more data would bring, compare shows runs side by side, report writes a "
+                "page about the errors of a run, predict labels files, export writes a checkpoint as a folder that "
+                f"transformers loads, push sends a run to the Hugging Face Hub ({_PROGRAM} predict --help, and so on).",
                 "allow_abbrev": False,
                 **{
                     name: {"usage": f"{program} {name} [--config FILE] [options]", "allow_abbrev": False}
@@ -190,8 +198,8 @@ class TokenClassificationCLI(LightningCLI):
             "-c",
             "--config",
             action=ActionConfigFile,
-            help="A YAML or JSON file of options, as each run saves one, or the name of one that comes with the "
-            "package, such as `conll`; of several the last one decides.",
+            help="A YAML or JSON file of options, as each run saves one, or the name of one in the package, such as "
+            "`conll`; of several the last one decides.",
         )
         return parser
 
@@ -451,14 +459,11 @@ class TokenClassificationCLI(LightningCLI):
 
     def _refuse_finished(self, path: str, checkpoint: dict[str, Any]) -> None:
         config = self._made["trainer"]
-        step = checkpoint["global_step"]
-        epochs = data_state(checkpoint).get("epoch", 0)
-        if 0 <= (config.max_steps if config.max_steps is not None else -1) <= step:
-            raise InputError(f"--ckpt_path={path}: the run has done its {step} steps; give more as --trainer.max_steps")
-        if config.max_epochs is not None and 0 <= config.max_epochs <= epochs:
+        done = what_is_done(checkpoint, max_epochs=config.max_epochs, max_steps=config.max_steps)
+        if done is not None:
             raise InputError(
-                f"--ckpt_path={path}: the run has done {epochs} epochs, and --trainer.max_epochs={config.max_epochs}: "
-                "there is nothing left to do; give more of them"
+                f"--ckpt_path={path}: the run has done {done}: there is nothing left to do; give more as "
+                f"--trainer.max_{done.partition(' ')[2]}"
             )
 
     def _check_intervals(self, batches: int) -> None:

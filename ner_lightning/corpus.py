@@ -67,6 +67,7 @@ def load_corpus(
     scheme: Scheme | None = None,
     annotated_types: Mapping[str, Sequence[str]] | None = None,
     validation_split: float | None = None,
+    train_fraction: float = 1.0,
     seed: int = 0,
 ) -> Corpus:
     """Load a corpus from files and rows or, where none are given, from a folder or a Hub dataset.
@@ -116,6 +117,8 @@ def load_corpus(
                 "entities that validation needs; give --data.validation_file, where all types are annotated"
             )
         parts = _with_validation(parts, validation_split, seed)
+    if train_fraction < 1 and "train" in parts:
+        parts["train"] = _fraction(parts["train"], train_fraction, seed)
     splits = DatasetDict()
     for split, part in parts.items():
         own = annotated if split == "train" else []
@@ -314,27 +317,43 @@ def _with_validation(parts: dict[str, _Part], share: float, seed: int) -> dict[s
     if "train" not in parts:
         raise InputError(f"--data.validation_split={share} is a share of the train split, and there is none")
     train = parts["train"]
-    kept = range(len(train.rows)) if train.kept is None else train.kept
-    groups: dict[int, list[int]] = {}
-    documents = train.rows["document_id"][:]
-    for row in kept:
-        groups.setdefault(documents[row], []).append(row)
-    if len(groups) == 1:
-        groups = {row: [row] for row in kept}
+    groups = _documents(train, seed)
     if len(groups) == 1:
         raise InputError(f"{train.name}: --data.validation_split={share} needs two rows or more, found one")
-    order = list(groups)
-    random.Random(seed).shuffle(order)
-    chosen: set[int] = set()
-    for document in order[:-1]:  # one is left to train on
-        chosen.update(groups[document])
-        if len(chosen) >= share * len(kept):
-            break
+    chosen = set(_first(groups[:-1], share * sum(map(len, groups))))  # one is left to train on
+    kept = [row for row in chain(*groups) if row not in chosen]
     split = {
-        "train": replace(train, kept=[row for row in kept if row not in chosen]),
+        "train": replace(train, kept=sorted(kept)),
         "validation": replace(train, kept=sorted(chosen)),
     }
     return {**split, **{name: part for name, part in parts.items() if name != "train"}}
+
+
+def _fraction(train: _Part, share: float, seed: int) -> _Part:
+    """A share of the train split, in whole documents; a smaller share with the same seed is a part of it."""
+    groups = _documents(train, seed)
+    return replace(train, kept=sorted(_first(groups, share * sum(map(len, groups)))))
+
+
+def _documents(part: _Part, seed: int) -> list[list[int]]:
+    """The rows of each document, or single rows where there are no several documents, in random order."""
+    groups: dict[int, list[int]] = {}
+    documents = part.rows["document_id"][:]
+    for row in range(len(part.rows)) if part.kept is None else part.kept:
+        groups.setdefault(documents[row], []).append(row)
+    found = list(groups.values()) if len(groups) > 1 else [[row] for rows in groups.values() for row in rows]
+    random.Random(seed).shuffle(found)
+    return found
+
+
+def _first(groups: Iterable[list[int]], rows: float) -> list[int]:
+    """The rows of the first groups, until there are so many."""
+    first: list[int] = []
+    for group in groups:
+        first += group
+        if len(first) >= rows:
+            break
+    return first
 
 
 def _with_ids(

@@ -55,8 +55,9 @@ class TokenClassificationDataModule(LightningDataModule):
             Any file given here replaces `dataset_name`.
         validation_file: Validation data, like `train_file`.
         test_file: Test data, like `train_file`.
-        validation_split: Share of the training data that becomes the validation split, such as 0.1, where no
-            validation data is given: whole documents, or sentences where there are no documents; `seed` decides which.
+        validation_split: Share of the training data, such as 0.1, that becomes the validation split where none is
+            given: whole documents, or sentences where there are no documents; `seed` decides which.
+        train_fraction: Train on this share of the training data, likewise drawn; a smaller one is a part of it.
         format: What is in the files; by default their suffix and their first lines tell.
         text_column_name: Column or field of the words or the text: its number in CoNLL files (first: 0), its name
             elsewhere (`tokens`, `text`, in tables with one word a row `word` or `token`).
@@ -88,8 +89,8 @@ class TokenClassificationDataModule(LightningDataModule):
         max_seq_length: Sub-words in a window, special tokens included; by default as many as the model takes.
             Longer sentences are cut into overlapping windows and every word is still scored once.
         context: What a window holds: one `sentence`, or as many sentences of a `document` as there is room for, with
-            the tokenizer's separator between them, so that each is read with its neighbours. `file` takes neighbours
-            in the order of the file, whatever its documents are, or where it has none. `predict` does the same.
+            the tokenizer's separator between them, each read with its neighbours. `file` takes neighbours in the order
+            of the file, whatever its documents are, or where it has none. `predict` does the same.
         label_all_tokens: Train on every sub-word of a word (continuation sub-words as `I-`, with
             `--model.subword_weight`), not only on the first. Scores read the first one in both cases;
             `transformers.pipeline` reads all of them, and with `simple` finds pieces of entities where the others were
@@ -118,6 +119,7 @@ class TokenClassificationDataModule(LightningDataModule):
         validation_file: list[str] | str | None = None,
         test_file: list[str] | str | None = None,
         validation_split: float | None = None,
+        train_fraction: float = 1.0,
         format: Format | None = None,
         text_column_name: int | str | None = None,
         label_column_name: int | str | None = None,
@@ -153,9 +155,12 @@ class TokenClassificationDataModule(LightningDataModule):
             raise InputError(f"--data.num_workers={num_workers}: give 0 or more processes")
         if validation_split is not None and not 0 < validation_split < 1:
             raise InputError(f"--data.validation_split={validation_split}: give a share between 0 and 1, such as 0.1")
-        if context == "file" and validation_split is not None:
+        if not 0 < train_fraction <= 1:
+            raise InputError(f"--data.train_fraction={train_fraction}: give a share above 0 and up to 1, such as 0.1")
+        drawn = "validation_split" if validation_split is not None else "train_fraction" if train_fraction < 1 else None
+        if context == "file" and drawn:
             raise InputError(
-                "--data.context=file and --data.validation_split: where sentences are drawn, the others are no "
+                f"--data.context=file and --data.{drawn}: where sentences are drawn, the others are no "
                 "neighbours; give --data.validation_file, or documents and --data.context=document"
             )
         self._labels = labels
@@ -167,6 +172,7 @@ class TokenClassificationDataModule(LightningDataModule):
         self.validation_file = validation_file
         self.test_file = test_file
         self.validation_split = validation_split
+        self.train_fraction = train_fraction
         self.text_column_name = text_column_name
         self.read_options = ReadOptions(
             format=format,
@@ -258,6 +264,7 @@ class TokenClassificationDataModule(LightningDataModule):
             scheme=self.scheme,
             annotated_types=self.annotated_types,
             validation_split=self.validation_split,
+            train_fraction=self.train_fraction,
             seed=self._seed(),
         )
 

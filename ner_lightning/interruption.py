@@ -201,7 +201,7 @@ def ending_with_launcher() -> Iterator[None]:
     """
     before = os.environ.get(_LAUNCHER)
     if before is not None and "LOCAL_RANK" in os.environ:
-        threading.Thread(target=_end_with, args=[int(before)], daemon=True).start()
+        threading.Thread(target=end_with, args=[int(before)], daemon=True).start()
     os.environ[_LAUNCHER] = str(os.getpid())
     try:
         yield
@@ -209,7 +209,12 @@ def ending_with_launcher() -> Iterator[None]:
         os.environ.pop(_LAUNCHER, None)
 
 
-def _end_with(parent: int) -> None:
+def end_with(parent: int) -> None:
+    """End this process soon after the one that started it, which may have been killed.
+
+    Args:
+        parent: Its id.
+    """
     while os.getppid() == parent:
         time.sleep(0.5)
     os._exit(1)

@@ -7,26 +7,16 @@ A set of seeds has a folder in the folder of runs, `seeds_0`. In it are the runs
 from __future__ import annotations
 
 import json
-import shlex
-import shutil
-import signal
-import subprocess
 import sys
 from collections.abc import Sequence
-from contextlib import suppress
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
-import yaml
-from filelock import FileLock, Timeout
-
-from ner_lightning.errors import InputError, UsageError
+from ner_lightning.errors import UsageError
 from ner_lightning.files import replacing
+from ner_lightning.processes import alone_in, config_of_fit, find_folder, finished_run, fit_in, run_command
 from ner_lightning.reports.compare import as_json, seeds_text
-from ner_lightning.reports.runs import group, read_runs
-
-_SIGNALS = [signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGHUP]  # which stop a run, see `interruption`
+from ner_lightning.reports.runs import Run, group, read_runs
 
 
 def seeds(fit_options: Sequence[str], *, seeds: str = "5", test: bool = True) -> bool:
@@ -45,86 +35,28 @@ def seeds(fit_options: Sequence[str], *, seeds: str = "5", test: bool = True) ->
         UsageError: There are no such seeds, or an option is for a single run.
         InputError: Another process trains them.
     """
-    given = _given(seeds)
-    config = _config(fit_options)
-    first = config.pop("seed_everything")
-    numbers = given if len(given) > 1 else _following(first, given[0])
+    given = given_seeds(seeds)
+    config = config_of_fit(fit_options, command="seeds")
+    numbers = all_seeds(given, first=config.pop("seed_everything"))
     test = test and (config["data"]["test_file"] is not None or config["data"]["train_file"] is None)
-    of_set = _find(Path(config["trainer"]["default_root_dir"] or "."), config)
-    try:
-        with FileLock(of_set.folder / ".lock", timeout=0):
-            failed = of_set.train(numbers, fit_options, test=test)
-    except Timeout as error:
-        raise InputError(f"{of_set.folder}: another process trains these seeds; wait for it, or end it") from error
+    of_set = SeedSet(find_folder(Path(config["trainer"]["default_root_dir"] or "."), "seeds", config), config)
+    with alone_in(of_set.folder):
+        failed = of_set.train(numbers, fit_options, test=test)
     of_set.show()
     if failed:
         print(f"failed: {', '.join(failed)} (see above; the same command tries again)", file=sys.stderr)
     return not failed
 
 
-class _SeedSet:
-    """A folder of seeds, and what is known of it."""
+def given_seeds(seeds: str) -> list[int]:
+    """How many seeds, alone, or which ones.
 
-    def __init__(self, folder: Path, known: dict[str, Any]) -> None:
-        self.folder, self._known = folder, known
+    Args:
+        seeds: The value of `--seeds`.
 
-    def train(self, numbers: Sequence[int], fit_options: Sequence[str], *, test: bool) -> list[str]:
-        """Train and test what is not done yet; gives what has failed."""
-        self._save()
-        failed = []
-        try:
-            for number in numbers:
-                own = self.folder / f"seed_{number}"
-                goes_on = ["--ckpt_path=last"] if any(own.glob("version_*/checkpoints/*.ckpt")) else []
-                place = [f"--seed_everything={number}", f"--trainer.default_root_dir={own}"]
-                if not self._done("trained", number, ["fit", *fit_options, *place, *goes_on]):
-                    failed.append(f"fit of seed {number}")
-                    if not any(own.glob("version_*")):  # an option or the data was refused, and would be again
-                        break
-                elif test and not self._done("tested", number, ["test", f"--ckpt_path={own}", *self._devices()]):
-                    failed.append(f"test of seed {number}")
-        finally:
-            if not any(self.folder.glob("seed_*")):  # no run has begun
-                shutil.rmtree(self.folder)
-        return failed
-
-    def show(self) -> None:
-        """Print the scores of all seeds that are trained, and write them."""
-        trained = set(self._known["trained"])
-        if not trained:
-            return
-        runs = [run for run in read_runs(self.folder) if run.seed in trained]
-        sets = group(runs, place=self.folder)
-        self._save(scores=as_json(sets))
-        print("\n" + "\n\n".join(map(seeds_text, sets)) + f"\n\nwritten     {self.folder / 'seeds.json'}")
-
-    def _done(self, what: str, number: int, args: list[str]) -> bool:
-        """Run a command, unless that was done before; whether it is done."""
-        if number in self._known[what]:
-            return True
-        print(f"\nseed {number}     python -m ner_lightning {shlex.join(args)}", flush=True)
-        code, stopped = _run(args)
-        if code == 0:
-            self._save(**{what: [*self._known[what], number]})
-        if stopped is not None:
-            print("stopped     the same command goes on", file=sys.stderr)
-            raise SystemExit(128 + stopped)
-        return code == 0
-
-    def _devices(self) -> list[str]:
-        """Where to test: where the training was told to run."""
-        trainer = self._known["config"]["trainer"]
-        given = {name: trainer[name] for name in ("accelerator", "devices") if trainer[name] != "auto"}
-        return [f"--trainer.{name}={v if isinstance(v, str) else json.dumps(v)}" for name, v in given.items()]
-
-    def _save(self, **more: Any) -> None:
-        self._known |= more
-        with replacing(self.folder / "seeds.json") as partial:
-            partial.write_text(json.dumps(self._known, indent=2) + "\n", encoding="utf-8")
-
-
-def _given(seeds: str) -> list[int]:
-    """How many seeds, alone, or which ones."""
+    Raises:
+        UsageError: There are no such seeds.
+    """
     try:
         numbers = [int(number) for number in seeds.split(",")]
     except ValueError as error:
@@ -136,56 +68,98 @@ def _given(seeds: str) -> list[int]:
     return numbers
 
 
-def _following(first: int | bool, count: int) -> list[int]:
+def all_seeds(given: list[int], *, first: int | bool) -> list[int]:
+    """Which seeds.
+
+    Args:
+        given: As `given_seeds` has them.
+        first: The seed of the options, from which they are counted.
+
+    Raises:
+        UsageError: They are to be counted, and the first one is to be drawn.
+    """
+    if len(given) > 1:
+        return given
     if isinstance(first, bool):
         raise UsageError(f"--seed_everything={first}: give the first seed, or all of them, such as --seeds=1,7,13")
-    return list(range(first, first + count))
+    return list(range(first, first + given[0]))
 
 
-def _config(fit_options: Sequence[str]) -> dict[str, Any]:
-    """What the options make of `fit`, which itself refuses those that are none."""
-    command = [sys.executable, "-m", "ner_lightning", "fit", *fit_options, "--print_config"]
-    asked = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False)
-    if asked.returncode:
-        raise SystemExit(asked.returncode)
-    config: dict[str, Any] = yaml.safe_load(asked.stdout)
-    if config["ckpt_path"] is not None:
-        raise UsageError("--ckpt_path goes on with a single run: leave it out, `seeds` itself goes on with its own")
-    return config
+class SeedSet:
+    """A folder of seeds, and what is known of it.
 
+    Args:
+        folder: It; made if it is not there.
+        config: Of its runs, without their seed.
+    """
 
-def _find(root: Path, config: dict[str, Any]) -> _SeedSet:
-    """The set with these options, or a new one."""
-    for path in root.glob("seeds_*/seeds.json"):
-        with suppress(ValueError, OSError):
-            known = json.loads(path.read_text(encoding="utf-8"))
-            if known["config"] == config:
-                return _SeedSet(path.parent, known)
-    number = 0
-    while True:
-        try:
-            (folder := root / f"seeds_{number}").mkdir(parents=True)
-        except FileExistsError:
-            number += 1
-        else:
-            return _SeedSet(folder, {"config": config, "trained": [], "tested": []})
+    def __init__(self, folder: Path, config: dict[str, Any]) -> None:
+        folder.mkdir(exist_ok=True)
+        self.folder, self._path = folder, folder / "seeds.json"
+        new = {"config": config, "trained": [], "tested": []}
+        self._known: dict[str, Any] = json.loads(self._path.read_text(encoding="utf-8")) if self._path.exists() else new
 
+    def train(self, numbers: Sequence[int], fit_options: Sequence[str], *, test: bool) -> list[str]:
+        """Train and test what is not done yet; gives what has failed.
 
-def _run(args: list[str]) -> tuple[int, int | None]:
-    """Run a command of this program; gives its exit code, and the signal that stops it and this process."""
-    signals: list[int] = []
+        Args:
+            numbers: The seeds.
+            fit_options: All other options of `fit`.
+            test: Test them, too.
+        """
+        self._save()
+        failed = []
+        for number in numbers:
+            own = self.folder / f"seed_{number}"
+            if not self._train(number, fit_options):
+                failed.append(f"fit of seed {number}")
+                if not any(own.glob("version_*")):  # an option or the data was refused, and would be again
+                    break
+            elif test and not self._test(number):
+                failed.append(f"test of seed {number}")
+        return failed
 
-    def note(number: int, frame: FrameType | None) -> None:
-        signals.append(number)
-        if number != signal.SIGINT:  # which the terminal sends to both
-            child.send_signal(number)
+    def show(self) -> None:
+        """Print the scores of all seeds that are trained, and write them."""
+        if not (runs := self.runs()):
+            return
+        sets = group(runs, place=self.folder)
+        self._save(scores=as_json(sets))
+        print("\n" + "\n\n".join(map(seeds_text, sets)) + f"\n\nwritten     {self._path}")
 
-    child = subprocess.Popen([sys.executable, "-m", "ner_lightning", *args])
-    heard = [number for number in _SIGNALS if signal.getsignal(number) is not signal.SIG_IGN]
-    before = {number: signal.signal(number, note) for number in heard}
-    try:
-        code = child.wait()
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-    return code, signals[0] if signals else None
+    def runs(self) -> list[Run]:
+        """Those that are trained."""
+        trained = set(self._known["trained"])
+        return [run for run in read_runs(self.folder) if run.seed in trained] if trained else []
+
+    def _train(self, number: int, fit_options: Sequence[str]) -> bool:
+        """Train, unless that was done before; whether it is done."""
+        if number in self._known["trained"]:
+            return True
+        own = self.folder / f"seed_{number}"
+        if finished_run(own) is None:
+            args = fit_in(own, [*fit_options, f"--seed_everything={number}"])
+            if run_command(f"seed {number}", args) != 0:
+                return False
+        self._save(trained=[*self._known["trained"], number])
+        return True
+
+    def _test(self, number: int) -> bool:
+        if number in self._known["tested"]:
+            return True
+        args = ["test", f"--ckpt_path={self.folder / f'seed_{number}'}", *self._devices()]
+        if run_command(f"seed {number}", args) != 0:
+            return False
+        self._save(tested=[*self._known["tested"], number])
+        return True
+
+    def _devices(self) -> list[str]:
+        """Where to test: where the training was told to run."""
+        trainer = self._known["config"]["trainer"]
+        given = {name: trainer[name] for name in ("accelerator", "devices") if trainer[name] != "auto"}
+        return [f"--trainer.{name}={v if isinstance(v, str) else json.dumps(v)}" for name, v in given.items()]
+
+    def _save(self, **more: Any) -> None:
+        self._known |= more
+        with replacing(self._path) as partial:
+            partial.write_text(json.dumps(self._known, indent=2) + "\n", encoding="utf-8")

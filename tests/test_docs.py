@@ -11,11 +11,13 @@ import yaml
 
 from ner_lightning.__main__ import main
 from ner_lightning.hub import export
+from ner_lightning.learning_curve import learning_curve
 from ner_lightning.predict import predict
 from ner_lightning.readers import ReadOptions, read
 from ner_lightning.reports.compare import compare
 from ner_lightning.reports.report import report
 from ner_lightning.seeds import seeds
+from ner_lightning.tune import tune
 
 ROOT = Path(__file__).parents[1]
 PAGES = {path.stem: path.read_text(encoding="utf-8") for path in [ROOT / "README.md", *ROOT.glob("docs/**/*.md")]}
@@ -42,14 +44,13 @@ def test_options_that_are_named_are_there(capsys):
     options = yaml.safe_load(capsys.readouterr().out)
     with pytest.raises(SystemExit):
         main(["push", "--help"])
-    known = {
-        *options,
-        *(name for each in (predict, export, seeds, compare, report) for name in inspect.signature(each).parameters),
-    }
+    commands = (predict, export, seeds, tune, learning_curve, compare, report)
+    known = {*options, *(name for each in commands for name in inspect.signature(each).parameters)}
     known |= {*re.findall(r"--(\w+)", capsys.readouterr().out), "config", "ckpt_path", "debug", "print_config", "help"}
     known |= {"optimizer", "lr_scheduler", "nproc_per_node", "logdir"}  # of LightningCLI, torchrun, tensorboard
+    known |= {"search"}  # `tune` takes it off an option of `fit`
     for page, text in PAGES.items():
-        for name in re.findall(r"(?<![\w-])--([a-z]\w*(?:\.\w+)*)", text):
+        for name in re.findall(r"(?<![\w-])--(?:search\.(?=\w))?([a-z]\w*(?:\.\w+)*)", text):
             group, *rest = name.split(".")
             assert group in known, f"{page}: --{name}"
             if rest and (group in ("data", "model", "checkpoint") or (group == "trainer" and rest[0] != "callbacks")):

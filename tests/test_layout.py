@@ -13,7 +13,14 @@ MODULES = {
 }
 WINGS = {"predict", "hub", "reports"}
 # which put core and wings together
-ENTRANCES = {"ner_lightning", "ner_lightning.__main__", "ner_lightning.cli", "ner_lightning.seeds"}
+ENTRANCES = {
+    "ner_lightning",
+    "ner_lightning.__main__",
+    "ner_lightning.cli",
+    "ner_lightning.learning_curve",
+    "ner_lightning.seeds",
+    "ner_lightning.tune",
+}
 
 
 def imported(path, *, within_functions=True):

@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 
 import pytest
+import torch
 from filelock import FileLock
 
 from ner_lightning import seeds as module
@@ -38,16 +39,16 @@ def child(options, monkeypatch):
         "trainer": {"default_root_dir": "runs", "accelerator": "cpu", "devices": [1]},
     }
 
-    def run(args):
+    def run(title, args):
         calls.append(args)
         code = codes.pop(0) if codes else 0
         root = next((arg.partition("=")[2] for arg in args if "default_root_dir" in arg), None)
         if root and code != 2:
             (Path(root) / f"version_{len(list(Path(root).glob('version_*')))}" / "checkpoints").mkdir(parents=True)
-        return code, None
+        return code
 
-    monkeypatch.setattr(module, "_config", lambda fit_options: json.loads(json.dumps(config)))
-    monkeypatch.setattr(module, "_run", run)
+    monkeypatch.setattr(module, "config_of_fit", lambda fit_options, command: json.loads(json.dumps(config)))
+    monkeypatch.setattr(module, "run_command", run)
     monkeypatch.setattr(module, "read_runs", lambda folder: [])
     monkeypatch.setattr(module, "group", lambda runs, place: [])
     return calls, codes, config
@@ -108,10 +109,20 @@ def test_a_seed_that_was_cut_off_goes_on_from_its_last_checkpoint(child):
     calls, codes, _ = child
     codes.append(1)
     assert main(["seeds", "--seeds=1", "--config=x"]) == 1
-    (Path("runs/seeds_0/seed_42/version_0/checkpoints") / "last.ckpt").touch()
-    assert main(["seeds", "--seeds=1", "--config=x"]) == 0
+    limits = {"config": "trainer: {max_epochs: 3, max_steps: -1}"}
+    state = {"data": {"epoch": 2, "dataset_commit": None, "given_labels": None}}
+    last = {"state_dict": {}, "hyper_parameters": {"labels": [], "model_name_or_path": ""}, "global_step": 8}
+    torch.save(last | limits | state, "runs/seeds_0/seed_42/version_0/checkpoints/last.ckpt")
+    codes.append(1)
+    assert main(["seeds", "--seeds=1", "--config=x"]) == 1
     assert calls[1][-1] == "--ckpt_path=last"
     assert "--ckpt_path=last" not in calls[0]
+    # killed after its last checkpoint, before it ended: fit would refuse to go on
+    state["data"]["epoch"] = 3
+    torch.save(last | limits | state, "runs/seeds_0/seed_42/version_0/checkpoints/last.ckpt")
+    calls.clear()
+    assert main(["seeds", "--seeds=1", "--config=x"]) == 0
+    assert [args[0] for args in calls] == ["test"]
 
 
 def test_other_options_are_another_set(child):
@@ -163,7 +174,7 @@ def test_two_processes_do_not_train_the_same_seeds(child, capsys):
     capsys.readouterr()
     with FileLock("runs/seeds_0/.lock"):
         assert main(["seeds", "--seeds=1", "--config=x"]) == 1
-    told = "error: runs/seeds_0: another process trains these seeds; wait for it, or end it\n"
+    told = "error: runs/seeds_0: another process trains here; wait for it, or end it\n"
     assert capsys.readouterr().err == told
 
 
