@@ -162,8 +162,8 @@ class TokenClassificationCLI(LightningCLI):
                 "prog": program,
                 "description": ner_lightning.__doc__,
                 "epilog": "More commands: seeds runs fit with several seeds, compare shows runs side by side, predict "
-                "labels files, export writes a checkpoint as a folder that transformers loads, push sends a run to the "
-                f"Hugging Face Hub ({_PROGRAM} predict --help, and so on).",
+                "labels files, serve over HTTP, export writes a checkpoint as a folder that transformers loads, "
+                f"push sends a run to the Hugging Face Hub ({_PROGRAM} predict --help, and so on).",
                 "allow_abbrev": False,
                 **{
                     name: {"usage": f"{program} {name} [--config FILE] [options]", "allow_abbrev": False}

@@ -12,6 +12,7 @@ import yaml
 from ner_lightning.__main__ import main
 from ner_lightning.hub import export
 from ner_lightning.predict import predict
+from ner_lightning.predict.serve import serve
 from ner_lightning.readers import ReadOptions, read
 from ner_lightning.reports.compare import compare
 from ner_lightning.seeds import seeds
@@ -43,7 +44,7 @@ def test_options_that_are_named_are_there(capsys):
         main(["push", "--help"])
     known = {
         *options,
-        *(name for each in (predict, export, seeds, compare) for name in inspect.signature(each).parameters),
+        *(name for each in (predict, serve, export, seeds, compare) for name in inspect.signature(each).parameters),
     }
     known |= {*re.findall(r"--(\w+)", capsys.readouterr().out), "config", "ckpt_path", "debug", "print_config", "help"}
     known |= {"optimizer", "lr_scheduler", "nproc_per_node", "logdir"}  # of LightningCLI, torchrun, tensorboard
