@@ -27,6 +27,7 @@ _PROGRAM = "python -m ner_lightning"
 # each is a function of that name, whose signature and docstring are the command
 _COMMANDS = {
     "predict": "ner_lightning.predict.files",
+    "serve": "ner_lightning.predict.serve",
     "export": "ner_lightning.hub.folder",
     "push": "ner_lightning.hub.pushing",
     "seeds": "ner_lightning.seeds",
@@ -80,6 +81,11 @@ def _imported(module: str) -> ModuleType:
 
 
 def _run(name: str, args: list[str]) -> int:
+    if name == "serve":
+        # read when torch is imported, which is later: oneDNN would keep the kernels of a thousand sizes of batches, by
+        # and by 600 MB of them
+        os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "16")
+        os.environ.setdefault("LRU_CACHE_CAPACITY", "16")  # torch's own, of the same
     command = getattr(_imported(_COMMANDS[name]), name.replace("-", "_"))
     flags = [f"--{each}" for each, hint in get_type_hints(command).items() if hint in (bool, bool | None)]
     following = [*args[1:], ""]

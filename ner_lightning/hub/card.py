@@ -68,6 +68,7 @@ class CardFacts(About):
     command: str | None
     config: str | None  # as YAML
     versions: dict[str, str]
+    onnx: dict[str, Any] | None = None  # as `compact` gives it
 
 
 def card_facts(
@@ -76,6 +77,7 @@ def card_facts(
     tokenizer: PreTrainedTokenizerFast,
     splits: Sequence[SplitScores],
     about: About,
+    onnx: dict[str, Any] | None = None,
 ) -> CardFacts:
     """Gather the facts of the model in a checkpoint, in which a run of the command line left its `config`."""
     options, data = checkpoint["hyper_parameters"], checkpoint.get("datamodule_hyper_parameters", {})
@@ -102,6 +104,7 @@ def card_facts(
         command=config.partition("\n")[0].removeprefix("# ") if config.startswith("# ") else None,
         config=config or None,
         versions={"python": platform.python_version()} | {package: version(package) for package in _PACKAGES},
+        onnx=onnx,
     )
 
 
@@ -160,7 +163,7 @@ def _metadata(facts: CardFacts, examples: list[str]) -> str:
             datasets=list(dict.fromkeys(split.dataset for split in facts.splits if split.dataset)) or None,
             eval_results=results or None,
             language=([language] if isinstance(language, str) else list(language)) if language else None,
-            library_name="transformers",
+            library_name="onnx" if facts.onnx else "transformers",
             license=facts.license,
             metrics=[name for name in _METRICS if any(result.metric_type == name for result in results)] or None,
             # without results the client would write it under its own name

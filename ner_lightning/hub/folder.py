@@ -1,7 +1,7 @@
 """A checkpoint as a Hugging Face folder: weights, tokenizer, configuration, model card and `scores.json`.
 
-`transformers` loads it without this package. It is written beside its place and renamed: never half a model, and never
-one whose weights transformers would not find.
+`transformers` loads it without this package, unless its model is ONNX (see `compact`). It is written beside its place
+and renamed: never half a model, and never one whose weights transformers would not find.
 """
 
 # no postponed annotations here: jsonargparse would import the types below for the help of `export`
@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ner_lightning.checkpoints import classifier_weights, decoding_of, find_checkpoint, read_checkpoint, run_folder
-from ner_lightning.errors import InputError
+from ner_lightning.errors import InputError, UsageError
 from ner_lightning.files import is_left_over, naming, process_mark
 from ner_lightning.hub.card import card_facts, model_card
 from ner_lightning.hub.outbox import About
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 # what an export writes, with any kind of tokenizer, of this release and of others
 _WRITTEN = re.compile(
-    r"README\.md|scores\.json|config\.json|(model|pytorch_model)[^/]*\.(safetensors|bin)(\.index\.json)?"
+    r"README\.md|scores\.json|config\.json|(model|pytorch_model)[^/]*\.(safetensors|bin)(\.index\.json)?|model\.onnx(\.data)?"
     r"|(tokenizer|tokenizer_config|special_tokens_map|added_tokens|vocab|chat_template|generation_config)\.json"
     r"|(vocab|merges|bpe)\.(txt|codes)|chat_template\.jinja|[a-z.]*(spiece|sentencepiece|tokenizer|spm)[a-z.]*\.(model|vocab)"
 )
@@ -41,6 +41,10 @@ def export(
     ckpt_path: str | None = None,
     output: str | None = None,
     overwrite: bool = False,
+    onnx: bool = False,
+    int8: bool = False,
+    max_f1_loss: float = 0.5,
+    validation_file: list[str] | str | None = None,
     default_root_dir: str = "runs",
     repo_id: str | None = None,
     language: list[str] | str | None = None,
@@ -53,8 +57,13 @@ def export(
     Args:
         ckpt_path: The checkpoint, or the folder of a run, whose best one it is; `best` (the default) and `last` are
             those of the newest run.
-        output: The folder to write; by default `model` in the folder of the run.
+        output: The folder to write; by default `model` in the folder of the run, with `onnx` `onnx`.
         overwrite: Replace the model in a folder that holds one, and nothing else.
+        onnx: Write the model as ONNX, for `predict` and `Tagger` on a processor, in place of the weights for
+            transformers; it is scored and timed on the validation split beside them.
+        int8: With `onnx`, in 8 bits: faster and smaller. Layers that lose by it on validation stay as they are.
+        max_f1_loss: Percentage points of F1 that it may lose on validation; nothing is written where it loses more.
+        validation_file: The validation split for `onnx`; by default that of the run.
         default_root_dir: Where the newest run is looked for.
         repo_id: Hub id under which the model will be found, for the card.
         language: Code of the language of the model (`en`), or codes (`[en,de]`), for the card.
@@ -66,13 +75,16 @@ def export(
         The folder.
 
     Raises:
-        InputError: There is no such checkpoint, its weights cannot be used, or the folder cannot be written.
+        InputError: There is no such checkpoint, its weights cannot be used, the folder cannot be written, or an ONNX
+            model loses too much.
     """
+    if int8 and not onnx:
+        raise UsageError("--int8 is a way to write ONNX: give --onnx, too")
     path = find_checkpoint(ckpt_path, root=default_root_dir)
     if path is None:
         raise InputError(f"no checkpoint below {default_root_dir}: run `fit` first, or give --ckpt_path")
     checkpoint = read_checkpoint(path)
-    folder = Path(output) if output is not None else run_folder(path) / "model"
+    folder = Path(output) if output is not None else run_folder(path) / ("onnx" if onnx else "model")
     place = folder.resolve()  # a link stays one, and "." has a name
     mark = f".{place.name}.{process_mark()}"
     beside, old = place.with_name(f"{mark}.partial"), place.with_name(f"{mark}.old")
@@ -81,6 +93,12 @@ def export(
         _refuse(folder, place, overwrite=overwrite)
         about = About(repo_id=repo_id, language=language, license=license, widget_examples=widget_examples)
         write = writer(path, checkpoint, about=about, trust_remote_code=trust_remote_code)
+        if onnx:
+            from ner_lightning.hub.compact import compact
+
+            smaller = partial(compact, checkpoint=checkpoint, int8=int8, max_f1_loss=max_f1_loss)
+            smaller = partial(smaller, validation_file=validation_file, trust_remote_code=trust_remote_code)
+            write = partial(write, compact=smaller)
         beside.mkdir(parents=True)
         write(beside)
         _refuse(folder, place, overwrite=overwrite)  # again: it took a while
@@ -98,7 +116,7 @@ def export(
     return folder
 
 
-def writer(path: Path, checkpoint: dict[str, Any], *, about: About, trust_remote_code: bool) -> Callable[[Path], None]:
+def writer(path: Path, checkpoint: dict[str, Any], *, about: About, trust_remote_code: bool) -> Callable[..., None]:
     """Load what it takes to write the model of a checkpoint; gives the function that writes it into an empty folder."""
     options = checkpoint["hyper_parameters"]
     model = load_token_classifier(  # with random weights, overwritten on save
@@ -139,8 +157,11 @@ def write_model(
     tokenizer: "PreTrainedTokenizerFast",
     splits: list[SplitScores],
     about: About,
+    compact: Callable[[Path], dict[str, Any]] | None = None,
 ) -> None:
     """Write the files of a model into an empty folder: its weights are those of the checkpoint, not those of `model`.
+
+    What `compact` makes of the folder, and tells of that, goes into card and scores.
 
     Raises:
         InputError: The weights are not finite, or are not those that transformers looks for.
@@ -170,9 +191,11 @@ def write_model(
         tokenizer.model_max_length = longest_input(tokenizer, model.config) or tokenizer.model_max_length
     with naming(folder / "tokenizer.json"):
         tokenizer.save_pretrained(folder)
-    facts = card_facts(checkpoint, tokenizer=tokenizer, splits=splits, about=about)
+    with _no_progress_bar():
+        onnx = compact(folder) if compact else None
+    facts = card_facts(checkpoint, tokenizer=tokenizer, splits=splits, about=about, onnx=onnx)
     scores = [asdict(split) for split in splits if split.scores]
-    known = {"epoch": facts.epoch, "step": facts.global_step, "splits": scores}
+    known = {"epoch": facts.epoch, "step": facts.global_step, "splits": scores} | ({"onnx": onnx} if onnx else {})
     texts = {"scores.json": json.dumps(known, indent=2, ensure_ascii=False) + "\n", "README.md": model_card(facts)}
     for name, text in texts.items():
         with naming(folder / name):

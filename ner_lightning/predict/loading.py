@@ -12,6 +12,7 @@ from ner_lightning.checkpoints import classifier_weights, decoding_of, find_chec
 from ner_lightning.decoding import Decoding
 from ner_lightning.encoding import Encoder
 from ner_lightning.errors import InputError
+from ner_lightning.onnx_model import FILE, OnnxClassifier
 from ner_lightning.pretrained import (
     exported_options,
     load_config,
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
 class Trained(NamedTuple):
     """A classifier with its encoder, its decoding and calibration, and the name of a decoding of a subclass."""
 
-    classifier: PreTrainedModel
+    classifier: PreTrainedModel | OnnxClassifier
     encoder: Encoder
     decoding: Decoding | None
     calibration: Calibration | None
@@ -63,7 +64,13 @@ def load_trained(model: str, *, revision: str | None = None, trust_remote_code: 
         labels = trained_labels(config)
         if labels is None:
             raise InputError(f"{model} has no labels of its own: it was not trained to label words; run `fit` first")
-        classifier = load_token_classifier(model, labels=labels, revision=revision, trust_remote_code=trust_remote_code)
+        classifier: PreTrainedModel | OnnxClassifier
+        if (path / FILE).is_file() and not (path / "model.safetensors").is_file():
+            classifier = OnnxClassifier(path / FILE)
+        else:
+            classifier = load_token_classifier(
+                model, labels=labels, revision=revision, trust_remote_code=trust_remote_code
+            )
         tokenizer = load_tokenizer(model, revision=revision, trust_remote_code=trust_remote_code)
         options, calibration = exported_options(config), getattr(config, "calibration", None)
         encoder = _encoder(tokenizer, config, labels, options)

@@ -21,6 +21,7 @@ from ner_lightning.decoding import Decoding, Grammar, argmax, default_decoding, 
 from ner_lightning.encoding import Collator, Encoder
 from ner_lightning.errors import InputError
 from ner_lightning.hardware import inference_tokens
+from ner_lightning.onnx_model import FILE, OnnxClassifier
 from ner_lightning.predict.entities import EntityReader, LabelledRow
 from ner_lightning.products import onednn_products
 from ner_lightning.readers import Row
@@ -74,7 +75,7 @@ class Tagger:
 
     def __init__(
         self,
-        model: PreTrainedModel,
+        model: PreTrainedModel | OnnxClassifier,
         encoder: Encoder,
         *,
         decoding: Decoding | None = None,
@@ -141,6 +142,13 @@ class Tagger:
         from ner_lightning.predict.loading import load_trained
 
         trained = load_trained(str(model), revision=revision, trust_remote_code=trust_remote_code)
+        if isinstance(trained.classifier, OnnxClassifier):
+            if device not in ("auto", "cpu") or precision != "32-true":
+                raise InputError(
+                    f"device={device}, precision={precision}: {Path(model) / FILE} runs on the processor, in a "
+                    "precision of its own; leave them out"
+                )
+            device = "cpu"
         if trained.own_decode is not None and decode is None:
             log.warning(
                 "%s was scored with %s, which is not known here: these are the most probable labels; give it to "
