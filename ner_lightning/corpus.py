@@ -53,6 +53,10 @@ class Corpus:
     annotated: list[list[str]]  # the labels that may stand in each training file; empty where all may in each
     parts: "Mapping[str, _Part]" = field(repr=False)  # what the splits were made of
 
+    def __getstate__(self) -> dict[str, Any]:
+        """What goes to another process: all but the sources, of which those in memory cannot."""
+        return {**self.__dict__, "parts": {}}
+
     def places(self, split: str, words: Sequence[tuple[int, int]]) -> list[str]:
         """Tell where words stand (`path:line`); reads the sources of the split again, up to the last of them.
 
