@@ -6,6 +6,7 @@ checkpoint gives the options that were not given. It holds nothing that a notebo
 
 from __future__ import annotations
 
+import json
 import logging
 import re
 import shlex
@@ -13,6 +14,7 @@ import signal
 import sys
 import warnings
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +49,7 @@ from ner_lightning.options import (
 from ner_lightning.parser import Parser, TrainerHelp
 from ner_lightning.pretrained import load_config, trained_labels
 from ner_lightning.reports import RunSummary, ScoreTable, batch_text, corpus_text, description_text
+from ner_lightning.reports.checks import check_corpus, findings_text
 from ner_lightning.saving import BestCheckpoint, LastCheckpoint, TestRecord, WholeCheckpointIO
 from ner_lightning.trainer import (
     CheckMonitors,
@@ -242,6 +245,14 @@ class TokenClassificationCLI(LightningCLI):
             help="Show the options of Lightning's Trainer (--trainer.max_epochs, --trainer.precision, ...) and exit.",
         )
 
+    # the only hook that knows which subcommand a parser is of
+    def _prepare_subcommand_parser(self, klass: type, subcommand: str, **kwargs: Any) -> LightningArgumentParser:
+        """Add `--json` to `inspect`."""
+        parser = super()._prepare_subcommand_parser(klass, subcommand, **kwargs)
+        if subcommand == "inspect":
+            parser.add_argument("--json", action="store_true", help="Print all as one JSON object, for machines.")
+        return parser
+
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
         """Parse, and refuse a seed that no generator takes."""
         super().parse_arguments(parser, args)
@@ -302,10 +313,16 @@ class TokenClassificationCLI(LightningCLI):
         return trainer
 
     def inspect(self, **kwargs: Any) -> None:
-        """Print what the Trainer shows of device, corpus and one batch."""
+        """Print what the Trainer shows of device, corpus and one batch, and what may be wrong with the corpus."""
         shown = self.trainer.inspect(**kwargs)
+        findings = check_corpus(self.datamodule)
+        if self._options["json"]:
+            kept = {name: value for name, value in shown.items() if name not in ("batch", "pieces")}
+            print(json.dumps(kept | {"checks": [asdict(one) for one in findings]}, ensure_ascii=False, default=str))
+            return
         print(f"\ndevice          {shown['device']}, precision {shown['precision']}\n{description_text(shown)}")
         print(f"\n{batch_text(shown['batch'], shown['pieces'], self.datamodule.labels)}")
+        print(f"\n{findings_text(findings)}")
 
     @property
     def _options(self) -> Any:

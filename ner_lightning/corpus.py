@@ -51,6 +51,21 @@ class Corpus:
     scheme: Scheme  # in which the source spells its tags; IOB2 for entities with character offsets
     commit: str | None  # of the Hub dataset that was loaded; None for files
     annotated: list[list[str]]  # the labels that may stand in each training file; empty where all may in each
+    parts: "Mapping[str, _Part]" = field(repr=False)  # what the splits were made of
+
+    def __getstate__(self) -> dict[str, Any]:
+        """What goes to another process: all but the sources, of which those in memory cannot."""
+        return {**self.__dict__, "parts": {}}
+
+    def places(self, split: str, words: Sequence[tuple[int, int]]) -> list[str]:
+        """Tell where words stand (`path:line`); reads the sources of the split again, up to the last of them.
+
+        Args:
+            split: Of the words.
+            words: Row and word of each.
+        """
+        part = self.parts[split]
+        return part.places([(row if part.kept is None else part.kept[row], word) for row, word in words])
 
 
 def load_corpus(
@@ -123,7 +138,7 @@ def load_corpus(
     for split, part in parts.items():
         own = annotated if split == "train" else []
         splits[split] = _with_ids(split, part, listed, scheme, own, all_would_help=labels is None)
-    return Corpus(splits=splits, labels=listed, scheme=scheme, commit=commit, annotated=annotated)
+    return Corpus(splits=splits, labels=listed, scheme=scheme, commit=commit, annotated=annotated, parts=parts)
 
 
 def paths_of(files: Files) -> list[Path]:
@@ -151,7 +166,14 @@ class _Part:
 
     def place(self, row: int, word: int = 0) -> str:
         """Where a word stands; reads the sources again."""
-        return next(islice(chain.from_iterable(self.sources), row, None)).place_of(word)
+        return self.places([(row, word)])[0]
+
+    def places(self, words: Sequence[tuple[int, int]]) -> list[str]:
+        """Where words stand, each given by its row and its number there; reads the sources again, once."""
+        wanted = {row for row, _ in words}
+        read = islice(chain.from_iterable(self.sources), max(wanted, default=-1) + 1)
+        rows = {number: row for number, row in enumerate(read) if number in wanted}
+        return [rows[row].place_of(word) for row, word in words]
 
     def has_tags(self) -> bool:
         """Whether tags were read, beside or instead of offsets."""

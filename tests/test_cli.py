@@ -196,6 +196,12 @@ def test_inspect_shows_device_corpus_alignment_and_batch(run):
     assert re.search(r"B-PER +2 +1 +1\n", out)
     assert "##olm" in out  # Arvenholm in pieces
     assert "word_index" in out
+    assert "worry   4 of 4 (100.0 %) types have less than 50 entities in train" in out
+    told = json.loads(run("inspect", "--json")[1])
+    assert told["splits"]["train"]["sentences"] == 4
+    rare = next(one for one in told["checks"] if one["check"] == "rare types")
+    assert (rare["count"], rare["worry"]) == (4, "yes")
+    assert re.fullmatch(r".*/train.conll:\d+", rare["examples"][0]["place"])
     assert not Path("runs").exists()
 
 

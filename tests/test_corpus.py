@@ -4,6 +4,7 @@ import io
 import json
 import logging
 import os
+import pickle
 import resource
 import subprocess
 import sys
@@ -89,6 +90,21 @@ def test_conll_files_become_words_tag_ids_and_documents(conll_files):
     assert names(corpus)[0] == ["B-PER", "I-PER", "O", "B-LOC", "O"]
     assert corpus.splits["train"]["document_id"][:] == [0, 0, 1, 1]
     assert corpus.splits["test"].features["tags"].feature.names == LABELS
+
+
+def test_a_drawn_split_knows_where_its_words_stand(conll_files):
+    path = conll_files / "train.conll"
+    corpus = load_corpus(train_file=path, validation_split=0.5)
+    lines = path.read_text(encoding="utf-8").splitlines()
+    for split, rows in corpus.splits.items():
+        words = [(row, len(tokens) - 2) for row, tokens in enumerate(rows["tokens"])]
+        numbers = [int(place.removeprefix(f"{path}:")) for place in corpus.places(split, words)]
+        assert [lines[number - 1].split()[0] for number in numbers] == [tokens[-2] for tokens in rows["tokens"]]
+
+
+def test_rows_in_memory_go_to_another_process():
+    corpus = load_corpus(rows={"train": [{"tokens": ["Mira", "ran"], "ner_tags": ["B-PER", "O"]}]})
+    assert pickle.loads(pickle.dumps(corpus)).splits["train"][:] == corpus.splits["train"][:]
 
 
 def test_a_folder_as_dataset_name_gives_its_splits(conll_files):

@@ -61,7 +61,7 @@ class EntityReader:
         Args:
             labelled: The row.
         """
-        text, spans = _text_of(labelled.row)
+        text, spans = text_of(labelled.row)
         entities = []
         for type_, first, last in self._find(labelled.labels):
             start, end = spans[first].start, spans[last - 1].end
@@ -76,7 +76,7 @@ class EntityReader:
             labelled: The row.
             colour: Mark by background colour, for a terminal; otherwise by brackets.
         """
-        text, spans = _text_of(labelled.row)
+        text, spans = text_of(labelled.row)
         parts: list[str] = []
         place = 0
         for type_, first, last in self._find(labelled.labels):
@@ -96,7 +96,12 @@ class EntityReader:
         return [tags.Entity(label, word, word + 1) for word, label in enumerate(labels) if label != "O"]
 
 
-def _text_of(row: Row) -> tuple[str, list[Span]]:
+def text_of(row: Row) -> tuple[str, list[Span]]:
+    """The text of a row and where its words stand in it; words that were given have spaces between them.
+
+    Args:
+        row: The row.
+    """
     if row.text is not None and row.spans is not None:
         return row.text, row.spans
     spans, start = [], 0

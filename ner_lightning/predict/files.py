@@ -9,8 +9,9 @@ import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
-from itertools import chain
+from itertools import chain, islice
 from pathlib import Path
+from typing import NamedTuple
 
 from tqdm import tqdm  # type: ignore[import-untyped]
 
@@ -18,9 +19,10 @@ from ner_lightning.errors import InputError
 from ner_lightning.files import naming, refuse_unwritable, replacing
 from ner_lightning.predict.entities import LabelledRow
 from ner_lightning.predict.forms import OutputFormat, check_form, form_of, suffix_of, write
+from ner_lightning.predict.order import Order, least_certain_first
 from ner_lightning.predict.tagger import Precision, Tagger
 from ner_lightning.quickstart import packaged
-from ner_lightning.readers import ReadOptions, Source, read
+from ner_lightning.readers import ReadOptions, Row, Source, read
 from ner_lightning.readers.formats import Format
 
 STREAM = "-"  # standard input or output, as a path
@@ -36,6 +38,9 @@ def predict(
     text_column_name: str | None = None,
     sentence_column_name: str | None = None,
     comment_prefix: str = "",
+    order: Order = "input",
+    max_per_document: int = 10,
+    limit: int | None = None,
     min_score: float = 0.0,
     precision_target: float | None = None,
     device: str = "auto",
@@ -52,13 +57,17 @@ def predict(
             Hub id.
         output: File to write, or a folder, as it must be for several inputs; by default standard output. A file that
             is there is replaced if its name ends as that of a prediction does.
-        format: `conll`, `jsonl`, `csv`, `tsv`, `parquet`, `label-studio` or `colour`; by default columns and tables
-            come out as they are with one column more, tasks of Label Studio with predictions, and all else as JSON
-            lines with entities, of which a terminal shows `colour`.
+        format: `conll`, `jsonl`, `csv`, `tsv`, `parquet`, `label-studio`, `doccano`, `prodigy` or `colour`; by default
+            columns and tables come out as they are with one column more, tasks of Label Studio with predictions, and
+            all else as JSON lines with entities, of which a terminal shows `colour`.
         input_format: What is in the inputs; by default found from suffix and content.
         text_column_name: Where the words or the text are: the number of a CoNLL column, the name of a field or column.
         sentence_column_name: In a table with one word a row, the column that tells sentences apart.
         comment_prefix: In CoNLL columns, lines that begin with it are comments; by default there are none.
+        order: Of the rows: that of the `input`; `uncertain` puts first what people should label: rows with the least
+            certain word, and those that are nearly as others last. All rows of an input are in memory then.
+        max_per_document: With `--order=uncertain`, so many rows of a document come before those of others.
+        limit: Write only so many rows of each input.
         min_score: Entities with a smaller score are left out: their words have the label O.
         precision_target: Leave out entities of each type below the score from which on that share of them was right
             on validation, such as 0.95.
@@ -84,7 +93,11 @@ def predict(
     with ExitStack() as stack:
         # all that is wrong is said before the first word is labelled
         sources = [_open(path, options, stack) for path in inputs]
-        jobs = [_Job(source, format or _default_form(source, output)) for source in sources]
+        for name, number in (("max_per_document", max_per_document), ("limit", limit)):
+            if number is not None and number < 1:
+                raise InputError(f"--{name}={number}: give 1 or more rows")
+        chosen = _Chosen(order, max_per_document, limit)
+        jobs = [_Job(source, format or _default_form(source, output), chosen) for source in sources]
         outputs = _outputs(jobs, inputs, output)
         for path in outputs:
             _refuse_output(path, inputs, model)
@@ -107,15 +120,23 @@ def predict(
         return words
 
 
+class _Chosen(NamedTuple):
+    """Which rows are written, and in which order."""
+
+    order: Order
+    max_per_document: int
+    limit: int | None
+
+
 class _Job:
     """A source that was read once, without an error, and the form in which it is written."""
 
-    def __init__(self, source: Source, form: OutputFormat) -> None:
-        self.source, self.form = source, form
-        check_form(form, source)
+    def __init__(self, source: Source, form: OutputFormat, chosen: _Chosen) -> None:
+        self.source, self.form, self._chosen = source, form, chosen
+        check_form(form, source, reordered=chosen.order != "input" or chosen.limit is not None)
         self._state = self._look()
         self.rows, self.words = 0, 0
-        for row in source:
+        for row in self._read():
             self.rows += 1
             self.words += len(row.words)
 
@@ -123,7 +144,10 @@ class _Job:
         """Label the rows and write them to a file, or to standard output."""
         # on a terminal a bar would move over what is written there
         hidden = True if path is None and sys.stdout.isatty() else None  # None: where standard error is no terminal
-        rows = tqdm(tagger.label(self.source), total=self.rows, unit=" rows", disable=hidden, leave=False)
+        rows = tqdm(tagger.label(self._read()), total=self.rows, unit=" rows", disable=hidden, leave=False)
+        if self._chosen.order == "uncertain":
+            ranked = least_certain_first(rows, max_per_document=self._chosen.max_per_document)
+            rows = iter(ranked[: self._chosen.limit])
         if path is None:
             self._write_out(rows, tagger)
             return
@@ -146,6 +170,9 @@ class _Job:
             # Who reads has seen enough (`| head`); as a shell tells of a program that SIGPIPE ended.
             raise SystemExit(128 + 13) from None
 
+    def _read(self) -> Iterator[Row]:
+        return islice(self.source, self._chosen.limit if self._chosen.order == "input" else None)
+
     def _look(self) -> tuple[int, int]:
         assert self.source.path is not None
         status = self.source.path.stat()
@@ -155,7 +182,7 @@ class _Job:
 # a file is replaced where its name ends as that of a prediction: no checkpoint, weights or config, nobody's thesis.tex
 _REPLACED = ("", ".conll", ".conllu", ".jsonl", ".txt", ".tsv", ".csv", ".parquet", ".bio", ".iob", ".iob2")
 _VOCABULARIES = ("vocab.txt", "merges.txt")  # of a model's folder
-_JOINED = ("jsonl", "colour")  # forms that may follow each other in one stream
+_JOINED = ("jsonl", "doccano", "prodigy", "colour")  # forms that may follow each other in one stream
 
 
 def _open(path: str, options: ReadOptions, stack: ExitStack) -> Source:

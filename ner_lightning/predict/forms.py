@@ -14,14 +14,14 @@ from typing import Any, BinaryIO, Literal
 
 from ner_lightning.errors import InputError
 from ner_lightning.files import open_to_read
-from ner_lightning.predict.entities import EntityReader, LabelledRow
+from ner_lightning.predict.entities import EntityReader, LabelledRow, text_of
 from ner_lightning.readers import Row, Source
 from ner_lightning.readers.conll import read_lines
 from ner_lightning.readers.delimited import delimiter_of, read_cells
 from ner_lightning.readers.label_studio import is_task
 from ner_lightning.readers.tables import has_word_rows
 
-OutputFormat = Literal["conll", "jsonl", "csv", "tsv", "parquet", "label-studio", "colour"]
+OutputFormat = Literal["conll", "jsonl", "csv", "tsv", "parquet", "label-studio", "doccano", "prodigy", "colour"]
 
 _TABLES = ("csv", "tsv", "parquet")
 _COLUMN = "prediction"  # of a table
@@ -51,19 +51,25 @@ def suffix_of(form: OutputFormat, source: Source) -> str | None:
     """
     if form in _TABLES or (form == "conll" and source.format in ("conll", "conllu")):
         return None
-    return {"conll": ".conll", "jsonl": ".jsonl", "label-studio": ".json"}.get(form, ".txt")
+    return {"conll": ".conll", "label-studio": ".json", "colour": ".txt"}.get(form, ".jsonl")
 
 
-def check_form(form: OutputFormat, source: Source) -> None:
+def check_form(form: OutputFormat, source: Source, *, reordered: bool = False) -> None:
     """Refuse a form that a source cannot have.
 
     Args:
         form: The form.
         source: What is read.
+        reordered: Rows come in another order, or not all.
 
     Raises:
-        InputError: The source is no such table, or has a column of that name.
+        InputError: The source is no such table, or has a column of that name; the form has the lines of the source.
     """
+    if reordered and suffix_of(form, source) is None:
+        raise InputError(
+            f"{source.name}: --order and --limit cannot be used where a file comes out with a column more: give "
+            "--format=label-studio, doccano, prodigy or jsonl"
+        )
     if form not in _TABLES:
         return
     if source.format != form:
@@ -83,8 +89,8 @@ def write(
         form: `conll`: the lines of a CoNLL file byte for byte with the label as one more column; of other sources word
             and label with a tab between them. `jsonl`: a JSON object a row, with its fields, `entities`, and `tags`
             where words were given; fields that had the entities before give way. `csv`, `tsv`, `parquet`: the table
-            with a column `prediction`. `label-studio`: a JSON array of tasks with predictions. `colour`: text with
-            coloured entities, for a terminal.
+            with a column `prediction`. `label-studio`: a JSON array of tasks with predictions. `doccano`, `prodigy`: a
+            JSON object a row as these tools import it. `colour`: text with coloured entities, for a terminal.
         source: What the rows were read from; see `check_form`.
         entities: Of the labels of the model.
     """
@@ -98,8 +104,8 @@ def write(
         _columns(rows, file, source)
     else:
         for each in rows:
-            if form == "jsonl":
-                text = _dumped(_as_record(each, entities)) + "\n"
+            if form in _RECORDS:
+                text = _dumped(_RECORDS[form](each, entities)) + "\n"
             else:
                 text = _as_columns(each) if form == "conll" else entities.render(each, colour=True) + "\n"
             file.write(text.encode())
@@ -123,6 +129,42 @@ def _as_columns(each: LabelledRow) -> str:
 def _as_record(each: LabelledRow, entities: EntityReader) -> dict[str, Any]:
     added: dict[str, Any] = {"entities": entities.as_dicts(each)}
     return {**_fields(each.row), **({"tags": each.labels} if each.row.text is None else {}), **added}
+
+
+def _as_doccano(each: LabelledRow, entities: EntityReader) -> dict[str, Any]:
+    labels = [[entity["start"], entity["end"], entity["type"]] for entity in entities.in_text(each)]
+    return {**_plain_fields(each.row), "label": labels}
+
+
+def _as_prodigy(each: LabelledRow, entities: EntityReader) -> dict[str, Any]:
+    """A task: its tokens are our words, so that what people mark lies on their borders."""
+    text, words = text_of(each.row)
+    tokens: list[dict[str, Any]] = [
+        {"text": text[start:end], "start": start, "end": end, "id": number, "ws": text[end : end + 1].isspace()}
+        for number, (start, end) in enumerate(words)
+    ]
+    first, last = ({token[side]: token["id"] for token in tokens} for side in ("start", "end"))
+    spans = [
+        {
+            **{name: entity[name] for name in ("start", "end")},
+            "token_start": first[entity["start"]],
+            "token_end": last[entity["end"]],  # inclusive, as Prodigy has it
+            "label": entity["type"],
+        }
+        for entity in entities.in_text(each)
+    ]
+    fields = {name: value for name, value in _plain_fields(each.row).items() if name not in _ANSWERED}
+    meta = {**(fields.get("meta") or {}), "score": round(min(each.scores, default=1.0), 6)}
+    return {**fields, "tokens": tokens, "spans": spans, "meta": meta}
+
+
+def _plain_fields(row: Row) -> dict[str, Any]:
+    """The text and what is known of it, without lists: words, tags and other entities than those that are added."""
+    return {name: value for name, value in _task_data(row).items() if not isinstance(value, list)}
+
+
+_RECORDS = {"jsonl": _as_record, "doccano": _as_doccano, "prodigy": _as_prodigy}
+_ANSWERED = ("answer", "_task_hash", "_input_hash")  # of what was labelled with Prodigy before: this is a new question
 
 
 def _fields(row: Row) -> dict[str, Any]:
@@ -230,7 +272,7 @@ def _tasks(rows: Iterable[LabelledRow], file: BinaryIO, entities: EntityReader) 
 
 
 def _task_data(row: Row) -> dict[str, Any]:
-    return {**_fields(row), "text": " ".join(row.words) if row.text is None else row.text}
+    return {**_fields(row), "text": text_of(row)[0]}
 
 
 def _prediction(each: LabelledRow, task: dict[str, Any], entities: EntityReader) -> dict[str, Any]:

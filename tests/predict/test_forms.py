@@ -366,3 +366,40 @@ def test_a_task_as_json_lines_has_its_text(predict, again):
     (row,) = rows_of(written)
     assert list(row) == ["text", "entities"]
     assert len(entities_of(again("out.jsonl", written)[0].tags)) == len(row["entities"]) > 0
+
+
+@pytest.mark.parametrize("form", ["doccano", "prodigy"])
+@pytest.mark.parametrize(
+    ("name", "content", "options"),
+    [
+        ("notes.txt", TEXT, {}),
+        ("words.conll", CONLL, {"split_at": "spaces"}),
+        ("words.jsonl", TOKENS.replace("New Tarnby", "New-Tarnby"), {"split_at": "spaces"}),
+        (
+            "old.jsonl",
+            '{"text": "Mira left.", "spans": [], "entities": [], "answer": "accept", "_task_hash": 7, "meta": null}',
+            {},
+        ),
+    ],
+)
+def test_what_annotation_tools_import_is_read_to_the_same_entities(predict, again, name, content, options, form):
+    labelled = [json.loads(line) for line in predict(name, content, form=form).splitlines()]
+    plain = json.loads(predict(name, content, form="label-studio"))
+    rows = again("back.jsonl", "\n".join(json.dumps(one) for one in labelled), **options)
+    assert any(tag != "O" for row in rows for tag in row.tags)
+    for row, one, task in zip(rows, labelled, plain, strict=True):
+        expected = [
+            (r["value"]["start"], r["value"]["end"], r["value"]["labels"][0]) for r in task["predictions"][0]["result"]
+        ]
+        spans = [
+            (row.spans[first].start, row.spans[last - 1].end, type_) for type_, first, last in entities_of(row.tags)
+        ]
+        assert spans == expected
+        assert row.text == one["text"] == task["data"]["text"]
+        if form == "prodigy":
+            assert "answer" not in one
+            assert [row.text[t["start"] : t["end"]] for t in one["tokens"]] == row.words
+            for span in one["spans"]:
+                assert one["tokens"][span["token_start"]]["start"] == span["start"]
+                assert one["tokens"][span["token_end"]]["end"] == span["end"]
+            assert one["meta"]["score"] == pytest.approx(task["predictions"][0]["score"], abs=1e-6)
