@@ -131,10 +131,12 @@ def _on_ray(
         raise UsageError("--engine=ray reads and writes no streams: give files, and a folder or URL as --output")
     if form is not None or (options.format or "text") not in ("text", "json", "parquet"):
         raise UsageError("--engine=ray makes JSON lines of text and JSON lines, and parquet of parquet: no --format")
+    if actors is not None and actors < 1:
+        raise UsageError(f"--actors={actors}: give a number from 1")
     try:
         from ner_lightning.predict import on_ray
     except ModuleNotFoundError as error:
-        raise InputError(f'--engine=ray: {error.name} is not installed: pip install "ner-lightning[ray]"') from error
+        raise InputError('--engine=ray: install what it needs: pip install "ner-lightning[ray]"') from error
     started = time.monotonic()
     rows = on_ray.label(inputs, output=str(output), tagger=loading, options=options, actors=actors)
     seconds = max(time.monotonic() - started, 1e-9)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Iterator, Sequence
+import re
+from collections.abc import Collection, Iterator, Sequence
 from hashlib import sha256
 from io import BufferedReader
 from itertools import islice
@@ -22,9 +23,7 @@ from ner_lightning.readers.json import parse
 from ner_lightning.readers.records import rows_of
 from ner_lightning.readers.text import text_lines
 
-# read when ray is imported: it reports to nobody, and an error of a worker that is started again is no news
-os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
+os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # read when ray is imported
 
 import ray
 from ray.data import ActorPoolStrategy, DataContext
@@ -65,6 +64,7 @@ def label(
     format = options.format or _format_of(inputs)
     inputs, output = [_absolute(path) for path in inputs], _absolute(output)
     tagger = {**tagger, "model": _absolute(tagger["model"]) if Path(tagger["model"]).exists() else tagger["model"]}
+    notes = _unfinished(output, [inputs, tagger, options])
     context = Tagger.load(**{**tagger, "device": "cpu"}).encoder.context  # a wrong option is told before actors start
     if context != "sentence":
         raise InputError(
@@ -74,8 +74,8 @@ def label(
     _start(actors)
     data = DataContext.get_current()
     data.enable_progress_bars = os.isatty(2)
-    logging.getLogger("ray.data").setLevel(logging.ERROR)
-    data.checkpoint_config = CheckpointConfig(ROW_ID, _unfinished(output, [inputs, tagger, options]))
+    logging.getLogger("ray.data").setLevel(logging.CRITICAL)
+    data.checkpoint_config = CheckpointConfig(ROW_ID, notes)
     on_gpu = tagger["device"].startswith("cuda") or (tagger["device"] == "auto" and "GPU" in ray.cluster_resources())
     parts = _Parts(output, file_format="parquet" if format == "parquet" else "jsonl")
     try:
@@ -94,12 +94,10 @@ def label(
             .write_datasink(parts)
         )
     except Exception as error:
-        cause: BaseException | None = error
-        while cause is not None and not isinstance(cause, InputError):
-            cause = getattr(cause, "cause", None) or cause.__cause__
-        if cause is None:
+        told = re.search(r"^ner_lightning\.errors\.InputError: (.+)", str(error), re.MULTILINE)
+        if told is None:  # of the cause of an error elsewhere Ray brings the text alone
             raise
-        raise InputError(str(cause)) from error
+        raise InputError(told[1]) from error
     return parts.rows
 
 
@@ -117,8 +115,9 @@ class _Rows(FileBasedDatasource):  # type: ignore[misc] # of a package without t
 
     def _read_stream(self, file: Any, path: str) -> Iterator[pa.Table]:
         if self._format == "parquet":
-            number = 0
-            for batch in parquet.ParquetFile(file).iter_batches(batch_size=_BATCH):
+            table, number = parquet.ParquetFile(file), 0
+            _refuse_names(path, table.schema_arrow.names, (ROW_ID, COLUMN))
+            for batch in table.iter_batches(batch_size=_BATCH):
                 ids = [_row_id(path, number + i) for i in range(batch.num_rows)]
                 number += batch.num_rows
                 yield pa.Table.from_batches([batch]).append_column(ROW_ID, pa.array(ids))
@@ -154,8 +153,7 @@ class _Labeller:
                 yield place, row
             else:
                 record = {"text": row["line"]} if self._format == "text" else parse(row["line"], place=place)
-                if ROW_ID in record:
-                    raise InputError(f"{place}: there is a field {ROW_ID}, which the prediction would have; rename it")
+                _refuse_names(place, record, (ROW_ID,))
                 yield place, {ROW_ID: row[ROW_ID], **record}
 
 
@@ -213,6 +211,12 @@ def _unfinished(output: str, options: list[Any]) -> str:
     if there and not any(PurePosixPath(info.path).name == PurePosixPath(notes).name for info in there):
         raise InputError(f"--output={output} holds other files, or was predicted with other options: give another one")
     return notes
+
+
+def _refuse_names(place: str, names: Collection[str], ours: Sequence[str]) -> None:
+    for name in ours:
+        if name in names:
+            raise InputError(f"{place}: there is a field {name}, which the prediction would have; rename it")
 
 
 def _row_id(path: str, number: int) -> str:
