@@ -13,7 +13,7 @@ from ner_lightning.__main__ import main
 from ner_lightning.errors import InputError
 from ner_lightning.predict import predict
 
-TEXT = "Mira left Arvenholm, at last.\n\n The  Ostric\x0cCup\u2028of Velm\n" * 40
+TEXT = "Mira left Arvenholm, at last.\n\n The  Ostric\x0cCup\u2028of all Velm\n" * 40
 
 
 @pytest.fixture
@@ -101,11 +101,12 @@ def test_a_field_that_is_ours_is_refused(here, on_ray):
     labeller = object.__new__(on_ray._Labeller)
     labeller._format = "json"
     block = pa.table({"row_id": ["notes.jsonl:0000000007"], "line": ['{"row_id": 1, "text": "Mira"}']})
-    with pytest.raises(InputError, match="notes.jsonl:7: there is a field row_id, which the prediction would have"):
+    with pytest.raises(InputError, match=r"notes\.jsonl:7: there is a field row_id, which the prediction would have"):
         list(labeller._records(block))
 
 
 @pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")  # of Ray itself
 def test_two_actors_write_what_one_process_does(here, on_ray, checkpoint):
     ray = pytest.importorskip("ray")
     (here / "in.txt").write_text(TEXT)
@@ -119,6 +120,7 @@ def test_two_actors_write_what_one_process_does(here, on_ray, checkpoint):
 
 
 @pytest.mark.long
+@pytest.mark.filterwarnings("ignore")  # of Ray itself
 def test_what_ray_reads(here, on_ray, checkpoint, capsys):
     """Folders, URLs, packed files, tables; and an error in a row is one sentence."""
     import pyarrow as pa
