@@ -140,8 +140,8 @@ def test_what_ray_reads(here, on_ray, checkpoint, capsys):
     (here / "bad.txt").write_bytes(b"a\n\xff\n")
     options = {"model": str(checkpoint), "engine": "ray", "actors": 1}
     try:
-        for name in ("folder/0.jsonl", "folder/1.jsonl", "in.txt", "in.parquet"):
-            predict([name], model=str(checkpoint), output=Path(name).name)
+        for name in ("0.jsonl", "1.jsonl"):
+            predict([f"folder/{name}"], model=str(checkpoint), output=name)
         Path("both.jsonl").write_text(Path("0.jsonl").read_text() + Path("1.jsonl").read_text())
         predict([f"file://{here}/folder"], output="url", input_format="json", **options)
         assert_as_one_process("url", "both.jsonl")
@@ -153,7 +153,7 @@ def test_what_ray_reads(here, on_ray, checkpoint, capsys):
         predict(["in.parquet"], model=str(checkpoint), output="one.parquet")
         assert table.to_pylist() == parquet.read_table("one.parquet").to_pylist()
         for name, told in (
-            ("bad.jsonl", "bad.jsonl:2: expected a text in text, found 3"),
+            ("bad.jsonl", "bad.jsonl:2: expected a list of words in text, found 3"),
             ("bad.txt", "bad.txt:2: expected UTF-8, found byte 0xff"),
             ("taken.parquet", "taken.parquet: there is a field prediction"),
         ):
