@@ -75,9 +75,11 @@ def label(
     data = DataContext.get_current()
     data.enable_progress_bars = os.isatty(2)
     logging.getLogger("ray.data").setLevel(logging.CRITICAL)
-    data.checkpoint_config = CheckpointConfig(ROW_ID, notes)
-    on_gpu = tagger["device"].startswith("cuda") or (tagger["device"] == "auto" and "GPU" in ray.cluster_resources())
+    on_gpu = tagger["device"] != "cpu" and "GPU" in ray.cluster_resources()
+    if tagger["device"].startswith("cuda") and not on_gpu:  # Ray would wait for one
+        raise InputError(f"--device={tagger['device']}: Ray knows of no GPU here")
     parts = _Parts(output, file_format="parquet" if format == "parquet" else "jsonl")
+    data.checkpoint_config = CheckpointConfig(ROW_ID, notes)
     try:
         (
             ray.data.read_datasource(_Rows(inputs, format=format))
@@ -89,7 +91,6 @@ def label(
                 batch_size=None,
                 compute=ActorPoolStrategy(size=actors) if actors else ActorPoolStrategy(min_size=1),
                 num_gpus=int(on_gpu),
-                num_cpus=1,
             )
             .write_datasink(parts)
         )
@@ -98,6 +99,8 @@ def label(
         if told is None:  # of the cause of an error elsewhere Ray brings the text alone
             raise
         raise InputError(told[1]) from error
+    finally:
+        data.checkpoint_config = None  # of this process, which may go on with Ray
     return parts.rows
 
 

@@ -95,6 +95,15 @@ def test_a_model_that_reads_neighbours_is_refused(here, on_ray, monkeypatch, tag
         predict(["in.txt"], output="out", engine="ray")
 
 
+@pytest.mark.filterwarnings("ignore")  # of Ray itself
+def test_a_gpu_that_is_not_there_is_not_waited_for(here, on_ray, monkeypatch, tagger):
+    monkeypatch.setattr(on_ray.Tagger, "load", lambda **_: tagger())
+    monkeypatch.setattr(on_ray, "_start", lambda actors: None)
+    monkeypatch.setattr(on_ray.ray, "cluster_resources", lambda: {"CPU": 2.0})
+    with pytest.raises(InputError, match="--device=cuda: Ray knows of no GPU here"):
+        predict(["in.txt"], output="out", engine="ray", device="cuda")
+
+
 def test_a_field_that_is_ours_is_refused(here, on_ray):
     import pyarrow as pa
 
