@@ -15,7 +15,7 @@ from typing import Any
 import pyarrow as pa
 from pyarrow import fs, parquet
 
-from ner_lightning.errors import InputError
+from ner_lightning.errors import InputError, first_line
 from ner_lightning.predict.forms import COLUMN, as_cell, as_json, column_type
 from ner_lightning.predict.tagger import Tagger
 from ner_lightning.readers import ReadOptions
@@ -78,11 +78,17 @@ def label(
     on_gpu = tagger["device"] != "cpu" and "GPU" in ray.cluster_resources()
     if tagger["device"].startswith("cuda") and not on_gpu:  # Ray would wait for one
         raise InputError(f"--device={tagger['device']}: Ray knows of no GPU here")
+    try:
+        rows = _Rows(inputs, format=format)
+    except FileNotFoundError as error:
+        raise InputError(f"{first_line(error)}: no such file or folder") from error
+    except ValueError as error:  # of a folder without files
+        raise InputError(first_line(error)) from error
     parts = _Parts(output, file_format="parquet" if format == "parquet" else "jsonl")
     data.checkpoint_config = CheckpointConfig(ROW_ID, notes)
     try:
         (
-            ray.data.read_datasource(_Rows(inputs, format=format))
+            ray.data.read_datasource(rows)
             .repartition(target_num_rows_per_block=_PART)
             .map_batches(
                 _Labeller,

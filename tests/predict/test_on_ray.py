@@ -146,6 +146,7 @@ def test_what_ray_reads(here, on_ray, checkpoint, capsys):
     (here / "packed.txt.gz").write_bytes(gzip.compress(TEXT.encode()))
     (here / "in.txt").write_text(TEXT)
     (here / "bad.jsonl").write_text('{"text": "a"}\n{"text": 3}\n')
+    (here / "empty.txt").mkdir()
     (here / "bad.txt").write_bytes(b"a\n\xff\n")
     options = {"model": str(checkpoint), "engine": "ray", "actors": 1}
     try:
@@ -164,6 +165,8 @@ def test_what_ray_reads(here, on_ray, checkpoint, capsys):
         for name, told in (
             ("bad.jsonl", "bad.jsonl:2: expected a list of words in text, found 3"),
             ("bad.txt", "bad.txt:2: expected UTF-8, found byte 0xff"),
+            ("none.txt", "none.txt: no such file or folder"),
+            ("empty.txt", "No files found under"),
             ("taken.parquet", "taken.parquet: there is a field prediction"),
         ):
             with pytest.raises(InputError, match=told):
