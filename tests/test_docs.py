@@ -4,9 +4,11 @@ import inspect
 import re
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
+import torch
 import yaml
 
 from ner_lightning.__main__ import main
@@ -87,6 +89,9 @@ def test_the_python_of_the_guides_to_evaluation_and_prediction_runs(run, monkeyp
         exec(compile(block, "docs", "exec"), names)
     assert float(names["score"].compute()["f1"]) == 0.5
     assert len(names["notes"]) == 2
+    (frame,) = names["label"]([names["pd"].DataFrame({"text": names["texts"]})])  # as mapInPandas calls it
+    assert list(frame.columns) == ["text", "entities"]
+    assert [list(each) for each in frame["entities"]] == names["tagger"](names["texts"])
 
 
 def test_examples_of_formats_are_read_to_the_same_tags(tmp_path):
@@ -125,6 +130,26 @@ def test_the_script_with_another_loss_trains_and_tests(tmp_path):
         config = ["--config=quickstart"] if command == "fit" else []
         subprocess.run([sys.executable, "focal.py", command, *config, *few], cwd=tmp_path, check=True)
     assert (tmp_path / "runs/version_0/checkpoints/last.test.json").is_file()
+
+
+@pytest.mark.long
+@pytest.mark.timeout(600)
+def test_the_script_for_ray_trains_though_a_process_dies(tmp_path):
+    pytest.importorskip("ray")
+    psutil = pytest.importorskip("psutil")
+    (script,) = [block for block in blocks(PAGES["runs"], "python") if block.startswith("# train_on_ray.py")]
+    (tmp_path / "train_on_ray.py").write_text(script.replace("max_epochs=6", "max_epochs=3"))
+    run = subprocess.Popen([sys.executable, "train_on_ray.py"], cwd=tmp_path)
+    while not list(tmp_path.glob("runs/ner/checkpoint_*")):
+        assert run.poll() is None, "it ended before a process was killed"
+        time.sleep(0.1)
+    below = psutil.Process(run.pid).children(recursive=True)
+    next(each for each in below if "RayTrainWorker" in " ".join(each.cmdline())).kill()
+    assert run.wait() == 0
+    (*_, last) = sorted(tmp_path.glob("runs/ner/checkpoint_*/checkpoint.ckpt"))
+    assert torch.load(last, weights_only=True)["epoch"] == 2
+    (tmp_path / "notes.txt").write_text("Tarina Drolsen left Bralex Motors.\n")
+    assert predict([str(tmp_path / "notes.txt")], model=str(last), output=str(tmp_path / "notes.jsonl")) == 6
 
 
 @pytest.mark.slow

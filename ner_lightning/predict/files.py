@@ -11,11 +11,11 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from itertools import chain, islice
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from tqdm import tqdm  # type: ignore[import-untyped]
 
-from ner_lightning.errors import InputError
+from ner_lightning.errors import InputError, UsageError
 from ner_lightning.files import naming, refuse_unwritable, replacing
 from ner_lightning.predict.entities import LabelledRow
 from ner_lightning.predict.forms import OutputFormat, check_form, form_of, suffix_of, write
@@ -48,6 +48,8 @@ def predict(
     max_tokens: int | None = None,
     revision: str | None = None,
     trust_remote_code: bool = False,
+    engine: Literal["ray"] | None = None,
+    actors: int | None = None,
 ) -> int:
     """Label the words of files.
 
@@ -76,9 +78,13 @@ def predict(
         max_tokens: Sub-words in a batch, with padding; by default 1,024 on a processor and 8,192 elsewhere.
         revision: Branch, tag or commit of a model on the Hub.
         trust_remote_code: Run the code that comes with the model, where it needs it.
+        engine: `ray` labels text, JSON lines or parquet in several processes, here or on the cluster that RAY_ADDRESS
+            names: inputs may be folders and URLs, the output is a folder or URL of part files, whose rows have a
+            `row_id`, and a run that was cut off goes on.
+        actors: With `--engine=ray`, how many processes label; by default as many as Ray finds room for.
 
     Returns:
-        The number of words.
+        The number of words, or of rows with `--engine=ray`.
 
     Raises:
         InputError: An input cannot be read, there is no such model, or the output cannot be written.
@@ -90,6 +96,22 @@ def predict(
         comment_prefix=comment_prefix or None,
         tags=False,
     )
+    loading: dict[str, Any] = {
+        "model": model,
+        "min_score": min_score,
+        "precision_target": precision_target,
+        "device": device,
+        "precision": precision,
+        "max_tokens": max_tokens,
+        "revision": revision,
+        "trust_remote_code": trust_remote_code,
+    }
+    if engine == "ray":
+        if order != "input" or limit is not None:
+            raise UsageError("--engine=ray labels all rows in the order of their row_id: no --order and no --limit")
+        return _on_ray(inputs, output, format, options, loading, actors)
+    if actors is not None:
+        raise UsageError("--actors belongs to --engine=ray")
     with ExitStack() as stack:
         # all that is wrong is said before the first word is labelled
         sources = [_open(path, options, stack) for path in inputs]
@@ -101,16 +123,7 @@ def predict(
         outputs = _outputs(jobs, inputs, output)
         for path in outputs:
             _refuse_output(path, inputs, model)
-        tagger = Tagger.load(
-            model,
-            min_score=min_score,
-            precision_target=precision_target,
-            device=device,
-            precision=precision,
-            max_tokens=max_tokens,
-            revision=revision,
-            trust_remote_code=trust_remote_code,
-        )
+        tagger = Tagger.load(**loading)
         started = time.monotonic()
         for job, path in zip(jobs, outputs, strict=True):
             job.run(tagger, path)
@@ -126,6 +139,31 @@ class _Chosen(NamedTuple):
     order: Order
     max_per_document: int
     limit: int | None
+
+
+def _on_ray(
+    inputs: Sequence[str],
+    output: str | None,
+    form: OutputFormat | None,
+    options: ReadOptions,
+    loading: dict[str, Any],
+    actors: int | None,
+) -> int:
+    if output in (None, STREAM) or STREAM in inputs:
+        raise UsageError("--engine=ray reads and writes no streams: give files, and a folder or URL as --output")
+    if form is not None or (options.format or "text") not in ("text", "json", "parquet"):
+        raise UsageError("--engine=ray makes JSON lines of text and JSON lines, and parquet of parquet: no --format")
+    if actors is not None and actors < 1:
+        raise UsageError(f"--actors={actors}: give a number from 1")
+    try:
+        from ner_lightning.predict import on_ray
+    except ModuleNotFoundError as error:
+        raise InputError('--engine=ray: install what it needs: pip install "ner-lightning[ray]"') from error
+    started = time.monotonic()
+    rows = on_ray.label(inputs, output=str(output), tagger=loading, options=options, actors=actors)
+    seconds = max(time.monotonic() - started, 1e-9)
+    print(f"{rows:,} rows labelled, {rows / seconds:,.0f} rows/s: {output}", file=sys.stderr)
+    return rows
 
 
 class _Job:

@@ -24,7 +24,7 @@ from ner_lightning.readers.tables import has_word_rows
 OutputFormat = Literal["conll", "jsonl", "csv", "tsv", "parquet", "label-studio", "doccano", "prodigy", "colour"]
 
 _TABLES = ("csv", "tsv", "parquet")
-_COLUMN = "prediction"  # of a table
+COLUMN = "prediction"  # of a table
 _GOLD = ("spans", "label", "labels", "privacy_mask")  # where a record with a text may have entities, too
 _BATCH = 1000  # rows of a table
 
@@ -74,8 +74,8 @@ def check_form(form: OutputFormat, source: Source, *, reordered: bool = False) -
         return
     if source.format != form:
         raise InputError(f"{source.name} is no {form} file, so there is no column to add: give --format=jsonl or conll")
-    if _COLUMN in _header(source):
-        raise InputError(f"{source.name}: there is a column {_COLUMN}, where the prediction would be; rename it")
+    if COLUMN in _header(source):
+        raise InputError(f"{source.name}: there is a column {COLUMN}, where the prediction would be; rename it")
 
 
 def write(
@@ -104,11 +104,46 @@ def write(
         _columns(rows, file, source)
     else:
         for each in rows:
-            if form in _RECORDS:
-                text = _dumped(_RECORDS[form](each, entities)) + "\n"
+            if form in _LINES:
+                text = _LINES[form](each, entities) + "\n"
             else:
                 text = _as_columns(each) if form == "conll" else entities.render(each, colour=True) + "\n"
             file.write(text.encode())
+
+
+def as_json(each: LabelledRow, entities: EntityReader) -> str:
+    """A labelled row as the line of `jsonl`.
+
+    Args:
+        each: The row.
+        entities: Of the labels of the model.
+    """
+    added: dict[str, Any] = {"entities": entities.as_dicts(each)}
+    return _dumped({**_fields(each.row), **({"tags": each.labels} if each.row.text is None else {}), **added})
+
+
+def as_cell(each: LabelledRow, entities: EntityReader) -> list[Any]:
+    """What a table that has a row for each text or sentence is given in its column.
+
+    Args:
+        each: The labelled row.
+        entities: Of the labels of the model.
+    """
+    return each.labels if each.row.text is None else entities.as_dicts(each)
+
+
+def column_type(*, of_text: bool) -> Any:
+    """The type of a parquet column of predictions: the entities of a text, or the labels of words that were given.
+
+    Args:
+        of_text: Which of both.
+    """
+    import pyarrow as pa
+
+    entity = pa.struct(
+        {"type": pa.string(), "text": pa.string(), "start": pa.int64(), "end": pa.int64(), "score": pa.float64()}
+    )
+    return pa.list_(entity if of_text else pa.string())
 
 
 def _columns(rows: Iterable[LabelledRow], file: BinaryIO, source: Source) -> None:
@@ -126,17 +161,12 @@ def _as_columns(each: LabelledRow) -> str:
     return "".join([*(f"{word}\t{label}\n" for word, label in zip(words, each.labels, strict=True)), "\n"])
 
 
-def _as_record(each: LabelledRow, entities: EntityReader) -> dict[str, Any]:
-    added: dict[str, Any] = {"entities": entities.as_dicts(each)}
-    return {**_fields(each.row), **({"tags": each.labels} if each.row.text is None else {}), **added}
-
-
-def _as_doccano(each: LabelledRow, entities: EntityReader) -> dict[str, Any]:
+def _as_doccano(each: LabelledRow, entities: EntityReader) -> str:
     labels = [[entity["start"], entity["end"], entity["type"]] for entity in entities.in_text(each)]
-    return {**_plain_fields(each.row), "label": labels}
+    return _dumped({**_plain_fields(each.row), "label": labels})
 
 
-def _as_prodigy(each: LabelledRow, entities: EntityReader) -> dict[str, Any]:
+def _as_prodigy(each: LabelledRow, entities: EntityReader) -> str:
     """A task: its tokens are our words, so that what people mark lies on their borders."""
     text, words = text_of(each.row)
     tokens: list[dict[str, Any]] = [
@@ -155,7 +185,7 @@ def _as_prodigy(each: LabelledRow, entities: EntityReader) -> dict[str, Any]:
     ]
     fields = {name: value for name, value in _plain_fields(each.row).items() if name not in _ANSWERED}
     meta = {**(fields.get("meta") or {}), "score": round(min(each.scores, default=1.0), 6)}
-    return {**fields, "tokens": tokens, "spans": spans, "meta": meta}
+    return _dumped({**fields, "tokens": tokens, "spans": spans, "meta": meta})
 
 
 def _plain_fields(row: Row) -> dict[str, Any]:
@@ -163,7 +193,7 @@ def _plain_fields(row: Row) -> dict[str, Any]:
     return {name: value for name, value in _task_data(row).items() if not isinstance(value, list)}
 
 
-_RECORDS = {"jsonl": _as_record, "doccano": _as_doccano, "prodigy": _as_prodigy}
+_LINES = {"jsonl": as_json, "doccano": _as_doccano, "prodigy": _as_prodigy}
 _ANSWERED = ("answer", "_task_hash", "_input_hash")  # of what was labelled with Prodigy before: this is a new question
 
 
@@ -206,7 +236,7 @@ def _cells(rows: Iterable[LabelledRow], source: Source, entities: EntityReader) 
         if words:
             yield from each.labels
         else:
-            yield each.labels if each.row.text is None else entities.as_dicts(each)
+            yield as_cell(each, entities)
 
 
 def _delimited(rows: Iterable[LabelledRow], file: BinaryIO, source: Source, entities: EntityReader) -> None:
@@ -214,7 +244,7 @@ def _delimited(rows: Iterable[LabelledRow], file: BinaryIO, source: Source, enti
     assert source.path is not None
     tabs = source.format == "tsv"
     starts = (line for line, _ in read_cells(source.path, name=source.name, tabs=tabs))
-    cells = chain([_COLUMN], _cells(rows, source, entities))
+    cells = chain([COLUMN], _cells(rows, source, entities))
     with open_to_read(source.path) as lines:
         delimiter = "\t" if tabs else delimiter_of(lines.readline().decode("utf-8-sig"))
         lines.seek(0)
@@ -248,13 +278,10 @@ def _parquet(rows: Iterable[LabelledRow], file: BinaryIO, source: Source, entiti
     cells = _cells(rows, source, entities)
     first = next(cells)
     cells = chain([first], cells)
-    entity = pa.struct(
-        {"type": pa.string(), "text": pa.string(), "start": pa.int64(), "end": pa.int64(), "score": pa.float64()}
-    )
     of_text = next(iter(source)).text is not None
-    kind = pa.string() if isinstance(first, str) else pa.list_(entity if of_text else pa.string())
+    kind = pa.string() if isinstance(first, str) else column_type(of_text=of_text)
     with open_to_read(source.path) as opened, parquet.ParquetFile(opened) as table:
-        schema = table.schema_arrow.append(pa.field(_COLUMN, kind))
+        schema = table.schema_arrow.append(pa.field(COLUMN, kind))
         with parquet.ParquetWriter(file, schema) as writer:
             for batch in table.iter_batches(batch_size=_BATCH):
                 added = pa.array(list(islice(cells, batch.num_rows)), kind)

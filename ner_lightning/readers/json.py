@@ -26,24 +26,39 @@ def _records(path: Path, name: str) -> Iterator[tuple[str, dict[str, Any]]]:
         values = _array(file, name) if start.startswith(b"[") else _lines(file, name)
         for number, text, value in values:
             place = f"{name}:{number}"
-            if not isinstance(value, dict):
-                raise InputError(f"{place}: expected a JSON object, found {clip(text)}")
-            _refuse_surrogates(place, text, value)
-            yield place, value
+            yield place, _object(place, text, value)
+
+
+def parse(line: str, *, place: str) -> dict[str, Any]:
+    """Read the JSON object of a line.
+
+    Raises:
+        InputError: It holds none; says at which place.
+    """
+    return _object(place, line, _value(place, line))
 
 
 def _lines(file: BinaryIO, name: str) -> Iterator[tuple[int, str, Any]]:
     for number, line, _ in text_lines(file, name):
         text = line.strip()
-        if not text:
-            continue
-        try:
-            value = json.loads(text)
-        except (ValueError, RecursionError) as error:
-            raise InputError(
-                f"{name}:{number}: expected a whole JSON object on each line, or an array of them, found {clip(text)}"
-            ) from error
-        yield number, text, value
+        if text:
+            yield number, text, _value(f"{name}:{number}", text)
+
+
+def _value(place: str, text: str) -> Any:
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise InputError(
+            f"{place}: expected a whole JSON object on each line, or an array of them, found {clip(text)}"
+        ) from error
+
+
+def _object(place: str, text: str, value: Any) -> dict[str, Any]:
+    if not isinstance(value, dict):
+        raise InputError(f"{place}: expected a JSON object, found {clip(text)}")
+    _refuse_surrogates(place, text, value)
+    return value
 
 
 def _array(file: BinaryIO, name: str) -> Iterator[tuple[int, str, Any]]:
