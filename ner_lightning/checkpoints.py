@@ -53,7 +53,8 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
             f"{path}: not a whole checkpoint of this program; it may have been cut short while it was written or copied"
         ) from error
     own = isinstance(checkpoint, dict) and "state_dict" in checkpoint
-    if not own or "labels" not in (checkpoint.get("hyper_parameters") or {}):
+    options = checkpoint.get("hyper_parameters") if own else None
+    if not isinstance(options, dict) or not isinstance(options.get("labels"), list):
         raise InputError(f"{path}: a file of another program, without the labels that a checkpoint holds")
     return checkpoint
 

@@ -79,6 +79,9 @@ def test_code_in_a_checkpoint_does_not_run(tmp_path, save):
         {"w": torch.zeros(2)},  # the weights of a Hugging Face folder
         {"state_dict": {}},  # Lightning without hyperparameters
         {"state_dict": {}, "hyper_parameters": {"lr": 0.1}},
+        {"state_dict": {}, "hyper_parameters": {"labels": 2}},
+        {"state_dict": {}, "hyper_parameters": ["labels"]},
+        {"state_dict": {}, "hyper_parameters": True},
         {"epoch": 1, "hyper_parameters": {"labels": ["O"]}},
         torch.zeros(2),
         [1, 2],

@@ -92,6 +92,8 @@ def _parquet(path: Path, name: str) -> _Table:
     from datasets import Features
     from pyarrow import ArrowException, parquet
 
+    broken = (ArrowException, OSError, UnicodeDecodeError)  # the last of names in a schema
+
     def refuse(error: Exception) -> InputError:
         return InputError(f"{name}: expected a parquet file: {first_line(error)}")
 
@@ -100,13 +102,13 @@ def _parquet(path: Path, name: str) -> _Table:
             with open_to_read(path) as file, parquet.ParquetFile(file) as table:
                 rows = (row for batch in table.iter_batches(batch_size=_BATCH) for row in batch.to_pylist())
                 yield from (_Record(f"{name}, row {number}", number, row) for number, row in enumerate(rows))
-        except (ArrowException, OSError) as error:
+        except broken as error:
             raise refuse(error) from error
 
     try:
         with open_to_read(path) as file:
             features = Features.from_arrow_schema(parquet.read_schema(file))
-    except (ArrowException, OSError) as error:
+    except broken as error:
         raise refuse(error) from error
     return _Table(name, list(features), _names_in(features), records, False)
 
