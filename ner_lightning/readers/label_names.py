@@ -50,11 +50,12 @@ def _in_order(path: str | Path, value: dict[str, Any]) -> list[Any]:
 def _checked(path: str | Path, names: list[Any]) -> tuple[str, ...]:
     if not names:
         raise InputError(f"{path}: expected names of labels, found none")
+    first: dict[str, int] = {}
     for number, name in enumerate(names):
         if not isinstance(name, str) or not name.strip() or _HALF.search(name):
             raise InputError(f"{path}: expected a name for label {number}, found {clip(name)}")
-        if name in names[:number]:
-            raise InputError(f"{path}: expected each label once, found {name} as {names.index(name)} and {number}")
+        if first.setdefault(name, number) != number:
+            raise InputError(f"{path}: expected each label once, found {name} as {first[name]} and {number}")
     return tuple(names)
 
 

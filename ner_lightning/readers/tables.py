@@ -5,6 +5,7 @@ sentences apart. The cells of CSV stay text, whatever they look like: `1.0`, `NA
 """
 
 import re
+from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -117,9 +118,8 @@ def _delimited(path: Path, name: str, format: str) -> _Table:
     line, header = next(read_cells(path, name=name, tabs=format == "tsv"), (1, []))
     if not header:
         raise InputError(f"{name}: the file is empty; expected a header with the names of columns")
-    for column in header:
-        if header.count(column) > 1:
-            raise InputError(f"{name}:{line}: expected a header that names each column once, found {column} twice")
+    if twice := [column for column, count in Counter(header).items() if count > 1]:
+        raise InputError(f"{name}:{line}: expected a header that names each column once, found {twice[0]} twice")
 
     def records() -> Iterator[_Record]:
         rows = read_cells(path, name=name, tabs=format == "tsv")
