@@ -1,7 +1,7 @@
 """Growth: the same work on a corpus, on ten and on a hundred times as much; seconds and bytes a sentence stay flat.
 
-A larger corpus is the smaller one again and again, each time as another document with a sentence of its own. Bytes
-are those that a process has for itself: pages of mapped files can be given back at any time.
+The corpus is invented: sentences of 15 words on average, of which a larger one has ever more different ones, in
+documents of 20. Bytes are those that a process has for itself: pages of mapped files can be given back at any time.
 """
 
 from __future__ import annotations
@@ -11,17 +11,20 @@ import statistics
 import tempfile
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from itertools import groupby
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from benchmarks.inputs import options_of, prepared
 from benchmarks.measuring import Job, Result, fresh_process, medians, now, report, serve, since, table
 
 _WORKS = {
     "read": "reading and tokenising",
+    "load": "the batches of an epoch",
     "inspect": "`inspect`",
     "fit": "training, a fixed number of steps",
     "validate": "evaluation",
@@ -33,25 +36,27 @@ _TINY = {"hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2, "i
 def main() -> None:
     """Measure, print, write."""
     parser = options_of("growth", __doc__)
-    parser.add_argument("--sentences", type=int, default=1000, help="Of the training file, for the smallest corpus.")
+    parser.add_argument("--sentences", type=int, default=1000, help="Of the smallest corpus.")
     parser.add_argument("--factors", type=int, nargs="+", default=[1, 10, 100])
+    parser.add_argument("--works", nargs="+", choices=_WORKS, default=list(_WORKS), help="What is measured.")
     parser.add_argument("--steps", type=int, default=100, help="Of the training.")
     options = parser.parse_args()
     if options.quick:
         options.sentences, options.factors, options.steps = 100, [1, 3], 5
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
-        few = folder / "few.conll"
-        _repeat(options.train_file, 20, 1, few)
         job = prepared(options, folder, sizes=_TINY) | {"steps": options.steps}
+        few = folder / "few.conll"
+        _invent(few, 20, job["labels"])
         results: dict[tuple[str, int], list[Result]] = {}
         sizes = {}
         for factor in options.factors:
             file = folder / f"{factor}.conll"
-            sizes[factor] = _repeat(options.train_file, options.sentences, factor, file)
+            sizes[factor] = options.sentences * factor
+            _invent(file, sizes[factor], job["labels"])
             for run in range(options.runs):
                 cache = folder / f"cache of {factor}, {run}"
-                for each in _WORKS:
+                for each in options.works:
                     print(f"{factor} times, run {run + 1} of {options.runs}: {_WORKS[each]}", flush=True)
                     own = job | {"work": each, "file": str(file), "few": str(few)}
                     result = fresh_process("benchmarks.growth", own, folder=folder, cache=cache)
@@ -75,6 +80,7 @@ def work(job: Job) -> Result:
 
 def _do(job: Job, file: str) -> None:
     from ner_lightning.__main__ import main as command
+    from ner_lightning.data import TokenClassificationDataModule
 
     # all of them encode alike, so that each finds what reading has left in the cache
     data = {"labels": job["labels"], "label_all_tokens": True}
@@ -84,10 +90,11 @@ def _do(job: Job, file: str) -> None:
         f"--trainer.default_root_dir={Path(job['folder'], 'runs')}",
     ]
     match job["work"]:
-        case "read":
-            from ner_lightning.data import TokenClassificationDataModule
-
-            TokenClassificationDataModule(train_file=file, model_name_or_path=job["classifier"], **data).prepare_data()
+        case "read" | "load":
+            module = TokenClassificationDataModule(train_file=file, model_name_or_path=job["classifier"], **data)
+            module.prepare_data()
+            if job["work"] == "load":
+                deque(module.train_dataloader(), maxlen=0)
             return
         case "inspect":
             arguments = ["inspect", f"--data.train_file={file}", *options]
@@ -102,18 +109,23 @@ def _do(job: Job, file: str) -> None:
         raise SystemExit(f"{job['work']} failed")
 
 
-def _repeat(corpus: Path, sentences: int, factor: int, file: Path) -> int:
-    """Write a corpus of columns, without its document marks, several times; returns the number of its sentences."""
-    lines = corpus.read_text(encoding="utf-8").splitlines()
-    groups = [list(group) for blank, group in groupby(lines, key=lambda line: not line.strip()) if not blank]
-    groups = [group for group in groups if not group[0].startswith("-DOCSTART-")][: sentences or None]
-    rest = " ".join(groups[0][0].split()[1:])  # a tag that the corpus has, and what else a line has
-    outside = rest if rest.endswith("O") else re.sub(r"\S+$", "O", rest)
-    block = "".join("\n".join(group) + "\n\n" for group in groups)
+def _invent(file: Path, sentences: int, labels: list[str]) -> None:
+    """Write columns of words and tags; the rank of a word is drawn as in a language, where rare ones never end."""
+    chance = np.random.default_rng(sentences)
+    syllables = [first + second for first in "bdfgklmnprstvz" for second in ("a", "e", "i", "o", "u")]
+    types = sorted({label[2:] for label in labels if label.startswith("B-")})
     with file.open("w", encoding="utf-8") as written:
-        for number in range(factor):
-            written.write(f"-DOCSTART- {outside}\n\nCopy {outside}\n{number} {outside}\n\n{block}")
-    return factor * (len(groups) + 1)
+        for document in range(0, sentences, 20):
+            written.write("-DOCSTART- O\n\n")
+            for length in chance.integers(5, 26, min(20, sentences - document)).tolist():
+                ranks = (1e7 ** chance.random(length)).astype(int).tolist()
+                kind, start = types[ranks[0] % len(types)], ranks[-1] % length
+                tags = ["O"] * start + [f"B-{kind}", f"I-{kind}"] + ["O"] * length
+                words = (
+                    "".join(syllables[rank // 70**place % 70] for place in range(len(str(rank)) // 2 + 1))
+                    for rank in ranks
+                )
+                written.write("".join(f"{word} {tag}\n" for word, tag in zip(words, tags, strict=False)) + "\n")
 
 
 @contextmanager
@@ -143,7 +155,7 @@ def _own_memory() -> int:
 
 def _text(options: Any, sizes: dict[int, int], results: dict[tuple[str, int], list[Result]]) -> str:
     rows = []
-    for each, name in _WORKS.items():
+    for each in options.works:
         for unit in ("ms", "bytes"):
             cells = []
             for factor, sentences in sizes.items():
@@ -155,7 +167,7 @@ def _text(options: Any, sizes: dict[int, int], results: dict[tuple[str, int], li
                 else:
                     used = statistics.median(run["bytes"] for run in runs)
                     cells.append(f"{used / sentences:,.0f} ({used / 1e6:,.0f} MB)")
-            rows.append([f"{name}, {unit}", *cells])
+            rows.append([f"{_WORKS[each]}, {unit}", *cells])
     told = (
         f"A sentence, medians of {options.runs} runs, wall time / processor time; training of "
         f"{options.steps} batches of 8 divided by the "

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from ner_lightning import __version__
 from ner_lightning.errors import InputError, first_line
+from ner_lightning.files import move_into_place, process_mark, remove_left_behind
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -35,8 +36,8 @@ def cached(key: str, make: Callable[[Path], object]) -> "Dataset":
 def cached_file(key: str, make: Callable[[Path], object]) -> Path:
     """Find the Arrow file of a key; make it where there is none, or only a part of one.
 
-    It is moved into place in one step: a full disk or a kill leaves no part of it, and processes that make the same
-    table do not disturb each other.
+    It is moved into place in one step: a full disk leaves no part of it, what a kill leaves is removed by the next that
+    makes a table, and processes that make the same one do not disturb each other.
 
     Args:
         key: A `content_key`.
@@ -51,10 +52,11 @@ def cached_file(key: str, make: Callable[[Path], object]) -> Path:
     if not is_whole(path):
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            with TemporaryDirectory(prefix=".part-", dir=path.parent) as folder:
+            remove_left_behind(path.parent.glob("*.partial"))
+            with TemporaryDirectory(suffix=f".{process_mark()}.partial", dir=path.parent) as folder:
                 part = Path(folder, path.name)
                 make(part)
-                part.replace(path)
+                move_into_place(part, path)
         except OSError as error:
             reason = os.strerror(error.errno) if error.errno else first_line(error)
             raise InputError(

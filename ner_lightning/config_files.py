@@ -1,9 +1,12 @@
 """The config files that a command names: paths, or names of those that the package brings along."""
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
 
-from ner_lightning.errors import InputError
+import yaml
+
+from ner_lightning.errors import InputError, first_line
 
 # in an installed package, in a clone
 _FOLDERS = [Path(__file__).parent / "configs", Path(__file__).parents[1] / "configs"]
@@ -16,7 +19,7 @@ def find_configs(args: Sequence[str]) -> list[str]:
         args: Arguments of a command.
 
     Raises:
-        InputError: A file is no text, or there is no config of such a name.
+        InputError: A file is no text, has a value that cannot be read, or there is no config of such a name.
     """
     found = list(args)
     for place, arg in enumerate(args):
@@ -37,11 +40,14 @@ def _find(value: str) -> str:
         return str(shipped[value])
     try:
         if path.is_file():
-            path.read_text(encoding="utf-8")
+            # a value that holds itself would keep the parser busy for ever
+            json.dumps(yaml.safe_load(path.read_text(encoding="utf-8")), default=str, skipkeys=True)
     except UnicodeDecodeError as error:
         raise InputError(
             f"--config={value}: not a text file, which a config is; a checkpoint is given as --ckpt_path"
         ) from error
-    except OSError:  # what cannot be read, or is a config itself and no path, is for the parser
+    except (ValueError, RecursionError) as error:  # a value that YAML cannot make, such as a month 13
+        raise InputError(f"--config={value}: a value in it cannot be read: {first_line(error)}") from error
+    except (OSError, yaml.YAMLError):  # what is malformed, or is a config itself and no path, is for the parser
         pass
     return value

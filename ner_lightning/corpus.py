@@ -222,7 +222,7 @@ def _records(sources: list[Source]) -> Iterator[dict[str, Any]]:
             document = row.document
             if document is None and one:
                 document = index
-            elif not (one and isinstance(document, int)):
+            elif not (one and type(document) is int and abs(document) < 2**63):  # neither true nor too large for Arrow
                 name = ("row", index) if document is None else ("document", str(document))
                 document = documents.setdefault((number, name), len(documents))
             yield {

@@ -14,6 +14,10 @@ class InputError(ValueError):
     there. The command line prints that sentence instead of a traceback.
     """
 
+    def __str__(self) -> str:
+        """The sentence, with escapes for what a file may hold and a terminal obeys, and for line ends."""
+        return "".join(char if char.isprintable() else ascii(char)[1:-1] for char in super().__str__())
+
 
 def first_line(error: Exception) -> str:
     """Shorten what a library says to what fits into a sentence.

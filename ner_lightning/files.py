@@ -61,11 +61,22 @@ def replacing(path: Path, *, kept: str | None = None) -> Iterator[Path]:
     try:
         with naming(path, kept=kept):
             yield partial
-            _to_disk(partial)
-        partial.replace(path)
+            move_into_place(partial, path)
     except BaseException:
         partial.unlink(missing_ok=True)
         raise
+
+
+def move_into_place(partial: Path, path: Path) -> None:
+    """Rename a file, or a folder with files, when what is in it would survive a loss of power.
+
+    Args:
+        partial: What was written.
+        path: Its place, on the same file system; a file that is there is replaced.
+    """
+    for each in (*partial.glob("**/*"), partial):
+        _to_disk(each)
+    partial.replace(path)
     with suppress(OSError):  # a file system whose folders cannot be opened; the name is in place all the same
         _to_disk(path.parent)
 

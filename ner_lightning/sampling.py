@@ -182,6 +182,6 @@ class LengthBatchSampler(DistributedSampler[list[int]]):
         if self.batch_size is None:
             order = order[self._lengths[order].argsort(descending=True, stable=True)]
         else:
-            groups = torch.split(order, _MEGABATCH * self.batch_size)
-            order = torch.cat([group[self._lengths[group].argsort(stable=True)] for group in groups])
+            for group in torch.split(order, _MEGABATCH * self.batch_size):  # in place, of millions of samples
+                group.copy_(group[self._lengths[group].argsort(stable=True)])
         return order, torch.randperm(batches, generator=generator)

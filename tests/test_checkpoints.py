@@ -9,7 +9,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ner_lightning.checkpoints import newest_checkpoint, read_checkpoint
+from ner_lightning.checkpoints import find_checkpoint, newest_checkpoint, read_checkpoint
 from ner_lightning.errors import InputError
 
 
@@ -79,6 +79,9 @@ def test_code_in_a_checkpoint_does_not_run(tmp_path, save):
         {"w": torch.zeros(2)},  # the weights of a Hugging Face folder
         {"state_dict": {}},  # Lightning without hyperparameters
         {"state_dict": {}, "hyper_parameters": {"lr": 0.1}},
+        {"state_dict": {}, "hyper_parameters": {"labels": 2}},
+        {"state_dict": {}, "hyper_parameters": ["labels"]},
+        {"state_dict": {}, "hyper_parameters": True},
         {"epoch": 1, "hyper_parameters": {"labels": ["O"]}},
         torch.zeros(2),
         [1, 2],
@@ -157,8 +160,32 @@ def test_a_torn_checkpoint_is_passed_over_for_another_one_of_its_run(tmp_path, r
     runs("a", "best", "last")
     folder = runs("b", "best", "last")
     torn(folder / f"{kind}.ckpt")
-    assert newest_checkpoint(tmp_path, kind=kind) == folder / f"{other}.ckpt"
-    assert re.search(rf"passing over a checkpoint: .*{kind}\.ckpt: not a whole checkpoint", caplog.text)
+    for found in (
+        newest_checkpoint(tmp_path, kind=kind),
+        find_checkpoint(folder.parent, root=tmp_path, kind=kind),
+        find_checkpoint(folder, root=tmp_path, kind=kind),
+    ):
+        assert found == folder / f"{other}.ckpt"
+    (told,) = set(caplog.messages)
+    assert re.search(rf"{kind}\.ckpt: not a whole checkpoint .*; \S*/{other}\.ckpt is used in its place$", told)
+
+
+def test_where_no_checkpoint_can_be_read_the_first_is_named(tmp_path, runs):
+    folder = runs("a", "best", "last")
+    for name in ("best", "last"):
+        torn(folder / f"{name}.ckpt")
+    for asked in ("last", folder.parent, folder):
+        with pytest.raises(InputError, match=r"checkpoints/last\.ckpt: not a whole checkpoint"):
+            find_checkpoint(asked, root=tmp_path, kind="last")
+
+
+def test_a_bit_that_has_changed_in_the_weights_is_noticed(whole):
+    content = bytearray(whole.read_bytes())
+    content[len(content) // 2] ^= 1
+    whole.write_bytes(content)
+    torch.load(whole, weights_only=True)  # which does not notice
+    with pytest.raises(InputError, match=r"whole\.ckpt: not a whole checkpoint of this program"):
+        read_checkpoint(whole)
 
 
 def test_where_both_are_torn_the_newest_other_one_is_taken_and_then_the_run_before(tmp_path, runs):

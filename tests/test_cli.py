@@ -599,7 +599,7 @@ def test_a_broken_checkpoint_of_another_run_is_passed_over(run, caplog):
     broken.parent.mkdir(parents=True)
     broken.write_bytes(b"cut")
     assert run("test")[0] == 0
-    assert "passing over a checkpoint" in caplog.text
+    assert "version_0/checkpoints/best.ckpt is used in its place" in caplog.text
 
 
 def test_a_refused_test_leaves_no_folder(run):

@@ -38,6 +38,15 @@ def test_a_checkpoint_is_no_config(tmp_path):
         find_configs(["--config", str(tmp_path / "x.ckpt")])
 
 
+@pytest.mark.parametrize(
+    "content", ["seed_everything: " + "9" * 5000, "trainer: &x {callbacks: *x}", "a: &x [*x]", "a: 2026-13-01"]
+)
+def test_a_value_that_cannot_be_read_is_told_before_the_parser_meets_it(tmp_path, content):
+    (tmp_path / "x.yaml").write_text(content)
+    with pytest.raises(InputError, match=r"^--config=.*x\.yaml: a value in it cannot be read: "):
+        find_configs([f"--config={tmp_path / 'x.yaml'}"])
+
+
 def test_a_wheel_has_all_packages_and_the_configs():
     setuptools = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]
     packages = {".".join(path.parent.relative_to(ROOT).parts) for path in (ROOT / "ner_lightning").rglob("__init__.py")}

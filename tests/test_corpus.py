@@ -372,6 +372,9 @@ def test_document_ids_of_a_table_are_kept_and_names_of_documents_numbered(write)
     assert load_corpus(train_file=write("t.jsonl", jsonl(*rows))).splits["train"]["document_id"][:] == [7, 7, 9]
     rows = [{"tokens": ["Mira"], "ner_tags": ["B-PER"], "document_id": i} for i in ("b", "a", "b")]
     assert load_corpus(train_file=write("u.jsonl", jsonl(*rows))).splits["train"]["document_id"][:] == [0, 1, 0]
+    # what Arrow does not take for a number of 64 bits
+    rows = [{"tokens": ["Mira"], "ner_tags": ["B-PER"], "document_id": i} for i in (2**70, True, 2**70)]
+    assert load_corpus(train_file=write("v.jsonl", jsonl(*rows))).splits["train"]["document_id"][:] == [0, 1, 0]
 
 
 def test_numbers_get_their_names_from_labels(write):

@@ -9,8 +9,9 @@ import torch
 from conftest import tiny_tokenizer
 from safetensors.torch import save_file
 
+from ner_lightning import files
 from ner_lightning.errors import InputError
-from ner_lightning.files import is_left_over, naming, process_mark, replacing
+from ner_lightning.files import is_left_over, move_into_place, naming, process_mark, replacing
 
 
 def save_text(path):
@@ -35,6 +36,18 @@ def test_so_is_what_safetensors_says(tmp_path):
 def test_any_other_error_stays_what_it_is(tmp_path):
     with pytest.raises(InputError, match=r"^wrong$"), naming(tmp_path):
         raise InputError("wrong")
+
+
+@pytest.mark.parametrize("name", ["a", "folder/a"])
+def test_what_is_moved_into_place_was_on_the_disk_before(tmp_path, monkeypatch, name):
+    partial, place, seen = tmp_path / "partial", tmp_path / "place", []
+    (partial / name).parent.mkdir(parents=True)
+    (partial / name).write_text("text")
+    monkeypatch.setattr(files, "_to_disk", lambda path: seen.append((path, place.exists())))
+    move_into_place(partial, place)
+    assert {(path, False) for path in (partial, partial / name)} <= set(seen)
+    assert seen[-1] == (tmp_path, True)
+    assert (place / name).read_text() == "text"
 
 
 @pytest.mark.parametrize("path", [".", "..", "/"])

@@ -7,7 +7,7 @@ import sys
 import pytest
 
 from ner_lightning.__main__ import main
-from ner_lightning.errors import suggestion
+from ner_lightning.errors import InputError, suggestion
 
 
 @pytest.mark.parametrize(
@@ -71,6 +71,11 @@ def test_an_error_is_one_sentence_and_with_debug_a_traceback(tmp_path, capsys):
     assert capsys.readouterr().err == f"error: {tmp_path / 'none.txt'}: no such file\n"
     with pytest.raises(ValueError, match="no such file"):
         main([*args, "--debug"])
+
+
+def test_what_a_terminal_would_obey_is_shown_as_escapes():
+    told = str(InputError("a.conll:1: found tag 'B-\x1b[31m' and 'é\u2028\n\ud800'"))
+    assert told == r"a.conll:1: found tag 'B-\x1b[31m' and 'é\u2028\n\ud800'"
 
 
 def test_to_push_and_the_help_of_export_take_neither_torch_nor_lightning(tmp_path):

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 from torch.utils.data import DataLoader
 
@@ -47,9 +47,9 @@ class Scripted(LightningModule):
         return torch.optim.SGD(self.parameters(), lr=0.1)
 
 
-def run(folder, scores, *, resume=None, callbacks=(), **options):
+def run(folder, scores, *, resume=None, callbacks=(), keep=None, **options):
     """Steps that best.ckpt and last.ckpt were saved at, and the trainer."""
-    keep = [BestCheckpoint(), LastCheckpoint(), *callbacks]
+    keep = keep or [BestCheckpoint(), LastCheckpoint(), *callbacks]
     trainer = Trainer(
         accelerator="cpu",
         logger=False,
@@ -200,6 +200,31 @@ def test_a_full_disk_leaves_the_checkpoints_as_they_were(tmp_path):
         resource.setrlimit(resource.RLIMIT_FSIZE, (hard, hard))
     assert torch.load(tmp_path / "last.ckpt", weights_only=True) == {"step": 1}
     assert not list(tmp_path.glob("**/*.partial"))
+
+
+@pytest.mark.parametrize("monitor", ["val_f1", None])
+def test_a_checkpoint_is_removed_for_a_better_one_when_that_stands(tmp_path, monkeypatch, monitor):
+    kept = ModelCheckpoint(filename="{step}", monitor=monitor, mode="max", save_top_k=1)
+    there = []
+
+    def remove(self, path):
+        there.append({file.name for file in Path(path).parent.glob("step=*")})
+        Path(path).unlink()
+
+    monkeypatch.setattr(WholeCheckpointIO, "remove_checkpoint", remove)
+    _, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+
+    class Full(Callback):
+        def on_train_epoch_start(self, trainer, pl_module):
+            if trainer.current_epoch == 2:
+                resource.setrlimit(resource.RLIMIT_FSIZE, (100, hard))
+
+    try:
+        with pytest.raises(InputError, match=r"cannot be written: File too large; kept in \S+: step=8\.ckpt$"):
+            run(tmp_path, [0.5, 0.7, 0.9], max_epochs=3, keep=[kept, Full()], plugins=[WholeCheckpointIO()])
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (hard, hard))
+    assert there == [{"step=4.ckpt", "step=8.ckpt"}]
 
 
 def test_what_cannot_be_saved_is_no_full_disk(tmp_path):

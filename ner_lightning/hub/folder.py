@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from ner_lightning.checkpoints import classifier_weights, decoding_of, find_checkpoint, read_checkpoint, run_folder
 from ner_lightning.errors import InputError, UsageError
-from ner_lightning.files import is_left_over, naming, process_mark
+from ner_lightning.files import is_left_over, move_into_place, naming, process_mark
 from ner_lightning.hub.card import card_facts, model_card
 from ner_lightning.hub.outbox import About
 from ner_lightning.pretrained import load_token_classifier, load_tokenizer, longest_input, weights_looked_for
@@ -104,7 +104,7 @@ def export(
         _refuse(folder, place, overwrite=overwrite)  # again: it took a while
         if place.exists():
             place.rename(old)
-        beside.rename(place)
+        move_into_place(beside, place)
     except OSError as error:
         kept = "the folder is as it was" if place.exists() or old.exists() else "nothing is left of it"
         raise InputError(f"--output={folder}: {failure(error)}; {kept}") from error

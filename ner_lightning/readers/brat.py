@@ -76,7 +76,9 @@ def _text(path: Path) -> str:
         return "".join(line + ending for line, ending in lines)
 
 
-_LINE = re.compile(r"(?P<name>T[^\t ]+)\t(?P<type>[^\t ]+) (?P<offsets>[0-9]+ [0-9]+(;[0-9]+ [0-9]+)*)\t(?P<text>.*)")
+_LINE = re.compile(
+    r"(?P<name>T[^\t ]+)\t(?P<type>[^\t ]+) (?P<offsets>[0-9]{1,12} [0-9]{1,12}(;[0-9]+ [0-9]+)*)\t(?P<text>.*)"
+)
 _OTHER = re.compile(r"[REAMN][^\t ]*\t|#|\*\t")  # relations, events, attributes, links, notes, equivalences
 
 

@@ -120,10 +120,9 @@ class _Window:
                     raise InputError(
                         f"{self._name}:{line}: expected a JSON array of objects, found {found} ({error.msg})"
                     ) from error
-            except RecursionError as error:
-                raise InputError(
-                    f"{self._name}:{self._number}: expected a JSON object, found one nested too deep"
-                ) from error
+            except (RecursionError, ValueError) as error:
+                what = "one nested too deep" if isinstance(error, RecursionError) else "a number of too many digits"
+                raise InputError(f"{self._name}:{self._number}: expected a JSON object, found {what}") from error
             else:
                 if end < len(self._text) or self._ended:
                     number, text = self._number, self._text[self._position : end]

@@ -1,6 +1,7 @@
 """Names of tags that are numbers, from a file."""
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +30,7 @@ def read_label_names(path: str | Path) -> tuple[str, ...]:
         return _checked(path, [line.strip() for line in text.strip().splitlines()])
     try:
         value = json.loads(text)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise InputError(f"{path}: expected JSON, or a name of a label on each line: {error}") from error
     if isinstance(value, dict) and isinstance(value.get("id2label"), dict):
         value = value["id2label"]
@@ -39,7 +40,7 @@ def read_label_names(path: str | Path) -> tuple[str, ...]:
 def _in_order(path: str | Path, value: dict[str, Any]) -> list[Any]:
     names: dict[Any, Any] = {}
     for key, other in value.items():
-        number, name = (other, key) if isinstance(other, int) else (int(key) if key.isdecimal() else key, other)
+        number, name = (other, key) if isinstance(other, int) else (int(key) if _NUMBER.fullmatch(key) else key, other)
         names[number] = name
     if sorted(map(str, names)) != sorted(map(str, range(len(value)))):
         raise InputError(f"{path}: expected each number from 0 to {len(value) - 1} once, found {clip(value)}")
@@ -49,9 +50,14 @@ def _in_order(path: str | Path, value: dict[str, Any]) -> list[Any]:
 def _checked(path: str | Path, names: list[Any]) -> tuple[str, ...]:
     if not names:
         raise InputError(f"{path}: expected names of labels, found none")
+    first: dict[str, int] = {}
     for number, name in enumerate(names):
-        if not isinstance(name, str) or not name.strip():
+        if not isinstance(name, str) or not name.strip() or _HALF.search(name):
             raise InputError(f"{path}: expected a name for label {number}, found {clip(name)}")
-        if name in names[:number]:
-            raise InputError(f"{path}: expected each label once, found {name} as {names.index(name)} and {number}")
+        if first.setdefault(name, number) != number:
+            raise InputError(f"{path}: expected each label once, found {name} as {first[name]} and {number}")
     return tuple(names)
+
+
+_NUMBER = re.compile(r"\d{1,9}")
+_HALF = re.compile("[\ud800-\udfff]")  # of a surrogate pair: JSON can hold one, UTF-8 cannot

@@ -5,6 +5,7 @@ sentences apart. The cells of CSV stay text, whatever they look like: `1.0`, `NA
 """
 
 import re
+from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -92,6 +93,8 @@ def _parquet(path: Path, name: str) -> _Table:
     from datasets import Features
     from pyarrow import ArrowException, parquet
 
+    broken = (ArrowException, OSError, UnicodeDecodeError)  # the last of names in a schema
+
     def refuse(error: Exception) -> InputError:
         return InputError(f"{name}: expected a parquet file: {first_line(error)}")
 
@@ -100,13 +103,13 @@ def _parquet(path: Path, name: str) -> _Table:
             with open_to_read(path) as file, parquet.ParquetFile(file) as table:
                 rows = (row for batch in table.iter_batches(batch_size=_BATCH) for row in batch.to_pylist())
                 yield from (_Record(f"{name}, row {number}", number, row) for number, row in enumerate(rows))
-        except (ArrowException, OSError) as error:
+        except broken as error:
             raise refuse(error) from error
 
     try:
         with open_to_read(path) as file:
             features = Features.from_arrow_schema(parquet.read_schema(file))
-    except (ArrowException, OSError) as error:
+    except broken as error:
         raise refuse(error) from error
     return _Table(name, list(features), _names_in(features), records, False)
 
@@ -115,9 +118,8 @@ def _delimited(path: Path, name: str, format: str) -> _Table:
     line, header = next(read_cells(path, name=name, tabs=format == "tsv"), (1, []))
     if not header:
         raise InputError(f"{name}: the file is empty; expected a header with the names of columns")
-    for column in header:
-        if header.count(column) > 1:
-            raise InputError(f"{name}:{line}: expected a header that names each column once, found {column} twice")
+    if twice := [column for column, count in Counter(header).items() if count > 1]:
+        raise InputError(f"{name}:{line}: expected a header that names each column once, found {twice[0]} twice")
 
     def records() -> Iterator[_Record]:
         rows = read_cells(path, name=name, tabs=format == "tsv")

@@ -76,6 +76,7 @@ def test_without_tags_the_annotations_are_not_read(save):
         ("T1\tPER 9 4\tx", r"a.ann:1: T1 \(PER, 9 to 4\) ends before it begins"),
         ("T1 PER 0 4 Mira", "a.ann:1: expected an entity such as 'T1<tab>PER 0 4<tab>Mira', found 'T1 PER 0 4 Mira'"),
         ("T1\tPER 0 x\tMira", "a.ann:1: expected an entity such as"),
+        (f"T1\tPER 0 {'9' * 5000}\tMira", "a.ann:1: expected an entity such as"),
         ("Mira B-PER", "a.ann:1: expected an entity such as"),
         (b"T1\tPER 0 4\tMir\xe4", "a.ann:1: expected UTF-8, found byte 0xe4"),
         ("T1\tPER 0 4\tMira".encode("utf-16"), "a.ann: expected text in UTF-8, found UTF-16"),

@@ -90,6 +90,7 @@ OBJECT = '{"tokens": ["a"], "tags": ["O"]}'
         ('[{"a": "b' + "x" * 100_000, r"a.json:1: .*Unterminated string"),
         ('[{"a": "b\n"}]' + " " * 100, r"a.json:1: .*Invalid control character"),
         ('[{"a":' * 100_000, "a.json:1: expected a JSON object, found one nested too deep"),
+        (f'[{{"a": {"9" * 5000}}}]', "a.json:1: expected a JSON object, found a number of too many digits"),
         (f"[{OBJECT},\n\n".encode() + b'{"text": "\xff"}]', "a.json:3: expected UTF-8, found byte 0xff"),
         (f"[{OBJECT},\n".encode() + b'{"text": "\xe4', "a.json:2: expected UTF-8, found byte 0xe4"),
         ('{"text": "\\ud83d"}', r"a.json:1: expected text, found half of a surrogate pair \('\\ud83d'\)"),

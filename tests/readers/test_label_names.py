@@ -34,7 +34,10 @@ def test_names_are_in_the_order_of_their_numbers(save, content):
         ('{"O": 0, "B": 2}', "label.json: expected each number from 0 to 1 once, found {'O': 0, 'B': 2}"),
         ('{"O": 0, "B": 0}', "expected each number from 0 to 1 once"),
         ('{"O": "B"}', "expected each number from 0 to 0 once"),
+        (f'{{"{"9" * 5000}": "B"}}', "expected each number from 0 to 0 once"),
         ("{", "label.json: expected JSON, or a name of a label on each line"),
+        ("[" * 100_000, "label.json: expected JSON, or a name of a label on each line"),
+        ('["O", "\\ud800"]', r"label.json: expected a name for label 1, found '\\ud800'"),
         (b"O\n\xff", "label.json: expected names of labels in UTF-8, found byte 0xff"),
     ],
 )

@@ -309,6 +309,13 @@ def test_what_is_malformed_in_parquet_is_an_error_that_names_the_row(tmp_path, t
         list(read(path))
 
 
+def test_a_column_of_parquet_whose_name_is_no_text_is_an_error(tmp_path):
+    path = columns({"wordsandmore": ["Mira"], "text": ["Mira"]}, tmp_path / "a.parquet")
+    path.write_bytes(path.read_bytes().replace(b"wordsandmore", b"words\x9endmore"))
+    with pytest.raises(InputError, match=r"a\.parquet: expected a parquet file"):
+        read(path)
+
+
 def test_a_parquet_file_that_is_cut_is_an_error(tmp_path):
     path = columns({"text": [json.dumps(list(range(1000)))] * 100}, tmp_path / "a.parquet")
     content = path.read_bytes()
