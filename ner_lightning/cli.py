@@ -33,7 +33,7 @@ from ner_lightning.checkpoints import data_state, read_checkpoint, run_folder, w
 from ner_lightning.config_files import find_configs
 from ner_lightning.corpus import paths_of
 from ner_lightning.data import TokenClassificationDataModule
-from ner_lightning.errors import InputError
+from ner_lightning.errors import InputError, first_line
 from ner_lightning.hardware import keep_memory
 from ner_lightning.hub import PushToHub  # noqa: F401 # known by its short name only once it is imported
 from ner_lightning.interruption import Interruption, ending_with_launcher
@@ -255,7 +255,12 @@ class TokenClassificationCLI(LightningCLI):
 
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
         """Parse, and refuse a seed that no generator takes."""
-        super().parse_arguments(parser, args)
+        try:
+            super().parse_arguments(parser, args)
+        except (ValueError, RecursionError) as error:  # of values that are no text, path or number for the system
+            raise InputError(
+                f"an option or a config file has a value that cannot be read: {first_line(error)}"
+            ) from error
         seed = self.config[self.config["subcommand"]]["seed_everything"]
         if not 0 <= seed <= max_seed_value:
             raise InputError(f"--seed_everything={seed}: give a number from 0 to {max_seed_value}")

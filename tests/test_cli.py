@@ -455,6 +455,7 @@ def test_the_folder_of_a_run_is_taken_where_a_checkpoint_is(run, caplog, capsys)
         (["--trainer.logger={class_path: CometLogger}"], r"comet-ml.*pip install"),
         (["--trainer.callbacks=test_cli.Unusable"], r"No module named 'nowhere'"),
         (["--seed_everything=-1"], r"--seed_everything=-1: give a number from 0 to 4294967295"),
+        (["--data=\0"], r"an option or a config file has a value that cannot be read: embedded null byte"),
         (["--ckpt_path=."], r"error: \.: no best.ckpt and no last.ckpt in this folder"),
         (["--config=empty.ckpt"], r"--config=empty.ckpt: not a text file.*--ckpt_path"),
         (["--config=conl"], r"--config=conl: no such file, and no config of the package: chunking, conll-\w+, "),
