@@ -143,12 +143,15 @@ class LastCheckpoint(_Checkpoint, BetweenSteps):
     """
 
     def __init__(self, *, every_n_train_steps: int | None = None, every_minutes: float | None = None) -> None:
-        super().__init__(filename="last", monitor=None, save_top_k=1, enable_version_counter=False)
+        super().__init__(
+            filename="last", monitor=None, save_top_k=1, enable_version_counter=False, save_on_train_epoch_end=True
+        )
         for name, value in (("every_n_train_steps", every_n_train_steps), ("every_minutes", every_minutes)):
             if value is not None and value <= 0:
                 raise InputError(f"--checkpoint.{name}={value}: give a number above 0")
         self._every_steps, self._every_minutes = every_n_train_steps, every_minutes
         self._saved_at = time.monotonic()
+        self._validated = False  # in this step
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Remove unfinished files of killed runs, in this folder and in those of the runs beside this one."""
@@ -159,6 +162,10 @@ class LastCheckpoint(_Checkpoint, BetweenSteps):
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Do nothing: the last state of another run is not one of this run."""
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Note that it is time to save, when the step is done."""
+        self._validated = not trainer.sanity_checking
 
     def between_steps(self, trainer: Trainer) -> None:
         """Save inside an epoch, if it is time."""
@@ -191,10 +198,11 @@ class LastCheckpoint(_Checkpoint, BetweenSteps):
 
     def _save_checkpoint(self, trainer: Trainer, filepath: str) -> None:
         super()._save_checkpoint(trainer, filepath)
-        self._saved_at = time.monotonic()
+        self._saved_at, self._validated = time.monotonic(), False
 
     def _is_due(self, trainer: Trainer) -> bool:
-        if trainer.global_step == trainer.max_steps:  # after it, Lightning takes the epoch for done
+        # after the last step, Lightning takes the epoch for done
+        if self._validated or trainer.global_step == trainer.max_steps:
             return True
         if self._every_steps is not None and trainer.global_step % self._every_steps == 0:
             return True

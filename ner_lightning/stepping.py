@@ -22,17 +22,30 @@ class BetweenSteps(Callback):
 class EpochLoop(_TrainingEpochLoop):
     """Lightning's loop over the batches of an epoch, with the hook `between_steps`."""
 
+    _between_steps = False  # where this process is, or where the checkpoint was saved that it goes on from
+
     def on_advance_end(self, data_fetcher: Any) -> None:
         """Validate and log as Lightning does, then call the hook."""
-        if self._skip_next_val:  # a run goes on from here: all of this was done
-            self._skip_next_val = False
+        if self._skip_next_val and self._between_steps:  # all of this was done before
+            self._skip_next_val = self._between_steps = False
             return
         super().on_advance_end(data_fetcher)
         if self._should_accumulate() or self._num_ready_batches_reached():
             return
+        self._between_steps = True
         for callback in self.trainer.callbacks:
             if isinstance(callback, BetweenSteps):
                 callback.between_steps(self.trainer)
+        self._between_steps = False
+
+    def on_save_checkpoint(self) -> dict[str, Any]:
+        """Note whether the step is done: at the end of a validation it is not."""
+        return super().on_save_checkpoint() | {"between_steps": self._between_steps}
+
+    def on_load_checkpoint(self, state_dict: dict[str, Any]) -> None:
+        """Go on."""
+        super().on_load_checkpoint(state_dict)
+        self._between_steps = state_dict.get("between_steps", False)
 
 
 class FitLoop(_FitLoop):

@@ -176,12 +176,15 @@ def scalars(run):
     return [(value.tag, event.step, value.simple_value) for event in events for value in event.summary.value]
 
 
-def test_a_run_goes_on_in_its_folder_and_its_logs_are_those_of_one_in_one_go(arguments, monkeypatch):
+@pytest.mark.parametrize("interval", ["1.0", "0.5"])
+def test_a_run_goes_on_in_its_folder_and_its_logs_are_those_of_one_in_one_go(arguments, monkeypatch, interval):
+    arguments = [*arguments, f"--trainer.val_check_interval={interval}"]
     assert main([*arguments, "--trainer.default_root_dir=whole"]) == 0
     with monkeypatch.context() as patch:
-        patch.setattr(TokenClassificationModule, "on_validation_start", fail)  # at the end of epoch 0, after step 4
+        # after step 6, where validation and its row may have been
+        patch.setattr(TokenClassificationModule, "on_before_optimizer_step", fail)
         assert main([*arguments, "--trainer.default_root_dir=cut"]) == 1
-        assert main([*arguments, "--trainer.default_root_dir=cut", "--ckpt_path=last"]) == 1  # from step 3
+        assert main([*arguments, "--trainer.default_root_dir=cut", "--ckpt_path=last"]) == 1
     assert main([*arguments, "--trainer.default_root_dir=cut", "--ckpt_path=cut"]) == 0
     whole, cut = Path("whole/version_0"), Path("cut/version_0")
     assert [path.name for path in Path("cut").iterdir()] == ["version_0"]
@@ -194,8 +197,8 @@ def test_a_run_goes_on_in_its_folder_and_its_logs_are_those_of_one_in_one_go(arg
     assert [command.split("--ckpt_path=")[1:] for command in commands] == [[], ["last"], ["cut"]]
 
 
-def fail(model):
-    if not model.trainer.sanity_checking:
+def fail(model, optimizer):
+    if model.trainer.global_step == 6:
         raise InputError("as if it was killed here")
 
 
