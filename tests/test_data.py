@@ -340,7 +340,7 @@ def test_a_checkpoint_holds_what_repeats_the_data_and_loads_without_code(make, t
 def test_hyperparameters_are_primitives_even_where_paths_were_given(make, conll_files, tiny_model):
     data = make(train_file=conll_files / "train.conll", model_name_or_path=tiny_model, max_seq_length=20)
     assert data.hparams["train_file"] == str(conll_files / "train.conll")
-    assert {type(value) for value in data.hparams.values()} <= {str, int, bool, type(None)}
+    assert {type(value) for value in data.hparams.values()} <= {str, int, float, bool, type(None)}
 
 
 @pytest.mark.parametrize(("gpu", "sub_words"), [(False, 1024), (True, 8192)])
