@@ -26,8 +26,9 @@ class EpochLoop(_TrainingEpochLoop):
 
     def on_advance_end(self, data_fetcher: Any) -> None:
         """Validate and log as Lightning does, then call the hook."""
-        if self._skip_next_val and self._between_steps:  # all of this was done before
-            self._skip_next_val = self._between_steps = False
+        was_done, self._between_steps = self._skip_next_val and self._between_steps, False
+        if was_done:  # before the checkpoint was saved that this run goes on from
+            self._skip_next_val = False
             return
         super().on_advance_end(data_fetcher)
         if self._should_accumulate() or self._num_ready_batches_reached():

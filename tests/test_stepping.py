@@ -105,6 +105,27 @@ def test_a_run_that_goes_on_from_any_step_ends_as_the_whole_one(train, monkeypat
         assert_same(train(copies.paths[step], **options), whole)
 
 
+class Saves(Callback):
+    """Note the steps of checkpoints, and whether they are done."""
+
+    def __init__(self):
+        self.steps, self.done = [], []
+
+    def on_save_checkpoint(self, trainer, pl_module, checkpoint):
+        self.steps.append(checkpoint["global_step"])
+        self.done.append(checkpoint["loops"]["fit_loop"]["epoch_loop.state_dict"]["between_steps"])
+
+
+def test_the_end_of_a_validation_is_not_the_end_of_its_step(train, tmp_path):
+    options = {"last": LastCheckpoint(), "val_check_interval": 2, "max_epochs": -1}
+    first, second = Saves(), Saves()
+    train(callbacks=[BestCheckpoint(monitor="val_loss"), first], max_steps=5, **options)
+    assert list(zip(first.steps, first.done, strict=True)) == [(2, False), (2, True), (4, False), (4, False), (5, True)]
+    best = BestCheckpoint(monitor="val_loss")
+    train(tmp_path / "checkpoints/last.ckpt", callbacks=[best, second], max_steps=6, **options)
+    assert list(zip(second.steps, second.done, strict=True)) == [(6, False), (6, True)]
+
+
 def test_dropout_hangs_on_seed_and_step(train, monkeypatch):
     monkeypatch.setenv("PL_GLOBAL_SEED", "42")
     one = train()
@@ -118,14 +139,6 @@ def test_max_steps_within_an_epoch_leave_it_unfinished(train, tmp_path):
     loops = torch.load(tmp_path / "checkpoints/last.ckpt", weights_only=True)["loops"]["fit_loop"]
     assert loops["epoch_progress"]["total"]["processed"] == 0
     assert loops["state_dict"]["combined_loader"][0]["position"] == 2
-
-
-class Saves(Callback):
-    def __init__(self):
-        self.steps = []
-
-    def on_save_checkpoint(self, trainer, pl_module, checkpoint):
-        self.steps.append(checkpoint["global_step"])
 
 
 def test_a_checkpoint_is_saved_each_so_many_steps_and_at_ends_of_epochs(train):
