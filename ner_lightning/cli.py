@@ -110,6 +110,11 @@ def main(
             raise
         print(f"error: {error}", file=sys.stderr)
         return 1
+    except RuntimeError as error:
+        if "--debug" in args or not isinstance(error.__cause__, InputError):
+            raise
+        print(f"error: {error.__cause__}", file=sys.stderr)  # another process has failed, see `interruption`
+        return 1
     except SIGTERMException as error:  # Lightning's, between its first handler and ours; it would be 0
         raise SystemExit(128 + signal.SIGTERM) from error
     except SystemExit as error:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import atexit
 import os
+import platform
 import shlex
 import signal
 import sys
@@ -21,15 +22,20 @@ from typing import Any
 
 import torch
 from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
+from lightning.fabric.plugins.environments.torchelastic import TorchElasticEnvironment
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.strategies import DDPStrategy, SingleDeviceStrategy
+from lightning.pytorch.strategies.launchers.subprocess_script import _SubprocessScriptLauncher
 
+from ner_lightning.errors import InputError, first_line
+from ner_lightning.files import is_left_over
 from ner_lightning.saving import LastCheckpoint
 from ner_lightning.stepping import BetweenSteps
 
 _SIGNALS = [signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGHUP]
 _LAUNCHER = "NER_LIGHTNING_LAUNCHER"  # the process that starts others for Lightning, in their environment
 _PATIENCE = 60.0  # seconds that a process waits for the first one on another host
+_GRACE = 5.0  # seconds that a process which fails has to say why, while the others end
 
 
 class Interrupted(SystemExit):
@@ -106,11 +112,19 @@ class Interruption(BetweenSteps):
         self._restore()
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
-        """Say what is saved and how to go on; the other processes, which may wait for this one, end with it."""
+        """Say what is saved and how to go on; the other processes, which may wait for this one, end with it.
+
+        Where another process has failed, the cause of the exception, which says no more than that nobody answers, is an
+        InputError that names that process.
+        """
+        if isinstance(exception, RuntimeError) and _tells_of_the_network(exception):
+            # before the handlers go: torchrun sends SIGTERM to those that are left
+            exception.__cause__ = InputError(self._who_failed(trainer, exception))
         self._restore()
         if not trainer.is_global_zero:
             return
-        if len(self._pids) > 1:
+        # torchrun ends them itself, and names the one that was first to end
+        if len(self._pids) > 1 and (isinstance(exception, Interrupted) or not TorchElasticEnvironment.detect()):
             atexit.register(_kill, [pid for pid in self._pids if pid != os.getpid()])
         if not isinstance(exception, Interrupted) or self._number is None:
             return
@@ -174,6 +188,23 @@ class Interruption(BetweenSteps):
             timer.daemon = True
             timer.start()
 
+    def _who_failed(self, trainer: Trainer, error: Exception) -> str:
+        """Say which process of this host ended first, and of what where this one has started it."""
+        launcher = trainer.strategy.launcher
+        started = launcher.procs if isinstance(launcher, _SubprocessScriptLauncher) else []
+        children = {process.pid: process for process in started}
+        started.clear()  # Lightning watches over them, and would kill this process before it has said anything
+        until = time.monotonic() + _GRACE
+        while self._pids and time.monotonic() < until:
+            for rank, pid in enumerate(self._pids, start=self._node * trainer.num_devices):
+                code = children[pid].poll() if pid in children else None
+                if code is not None or is_left_over(f"{platform.node()}-{pid}"):
+                    how = "has ended too early" if code is None else f"has failed with exit code {code}, see above"
+                    how = how if code is None or code >= 0 else f"was killed by {signal.Signals(-code).name}"
+                    return f"process {rank} of {trainer.world_size} {how}; all others end with it"
+            time.sleep(0.05)
+        return f"a process on another host does not answer: {first_line(error)}"
+
     def _stop(self, trainer: Trainer) -> None:
         if self._number is None or not trainer.is_global_zero:
             return
@@ -201,7 +232,7 @@ def ending_with_launcher() -> Iterator[None]:
     """
     before = os.environ.get(_LAUNCHER)
     if before is not None and "LOCAL_RANK" in os.environ:
-        threading.Thread(target=end_with, args=[int(before)], daemon=True).start()
+        threading.Thread(target=end_with, args=[int(before), _GRACE], daemon=True).start()
     os.environ[_LAUNCHER] = str(os.getpid())
     try:
         yield
@@ -209,15 +240,22 @@ def ending_with_launcher() -> Iterator[None]:
         os.environ.pop(_LAUNCHER, None)
 
 
-def end_with(parent: int) -> None:
+def end_with(parent: int, grace: float = 0.0) -> None:
     """End this process soon after the one that started it, which may have been killed.
 
     Args:
         parent: Its id.
+        grace: Seconds that this one has to end by itself.
     """
     while os.getppid() == parent:
         time.sleep(0.5)
+    time.sleep(grace)
     os._exit(1)
+
+
+def _tells_of_the_network(error: RuntimeError) -> bool:
+    # gloo has no type of its own, but tells which of its files is concerned
+    return isinstance(error, torch.distributed.DistError) or "/gloo/" in str(error)
 
 
 def _leave_terminal() -> None:

@@ -414,8 +414,8 @@ class TokenClassificationModule(LightningModule):
         scores = score.compute()
         score.reset()
         for name, value in scores.items():
-            # every process has computed the same number from all words; their mean is that number
-            self.log(f"{stage}_{name}", value, prog_bar=name == "f1", sync_dist=True)
+            # every process has computed the same number from all words; the mean of three may differ by rounding
+            self.log(f"{stage}_{name}", value, prog_bar=name == "f1", sync_dist=True, reduce_fx="max")
 
     def _parameter_groups(self) -> list[dict[str, Any]]:
         head = {name for name, _ in head_parameters(self.model)}

@@ -356,6 +356,68 @@ def test_a_process_does_not_outlive_the_one_that_launched_it(tmp_path, monkeypat
 
 @linux
 @pytest.mark.slow
+def test_a_killed_process_ends_both_and_is_named(tmp_path, monkeypatch, conll_files, tiny_model):
+    monkeypatch.chdir(tmp_path)
+    with Running([*arguments(conll_files, tiny_model), *TWO]) as run:
+        run.wait_for("runs/version_0/checkpoints/last.ckpt")
+        (other,) = run.others()
+        os.kill(other, signal.SIGKILL)
+        assert run.code() == 1
+        err = run.printed()[1]
+    assert "Traceback" not in err
+    assert err.endswith("error: process 1 of 2 was killed by SIGKILL; all others end with it\n")
+
+
+FAILS = """
+import os, sys
+from lightning.pytorch import Callback
+from ner_lightning.cli import main
+
+how, rank = sys.argv.pop(1).split(":")
+
+class Fails(Callback):
+    def on_train_batch_start(self, trainer, *_):
+        if trainer.global_step == 3 and trainer.global_rank == int(rank):
+            if how == "kill":
+                os.kill(os.getpid(), 9)
+            raise RuntimeError("a cable was cut")
+
+sys.argv.insert(1, f"{how}:{rank}")  # with which others are started
+sys.exit(main(sys.argv[2:], callbacks=[Fails()]))
+"""
+TORCHRUN = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node=3"]
+
+
+@linux
+@pytest.mark.long
+@pytest.mark.parametrize(
+    ("launch", "fails", "told"),
+    [
+        ([], "raise:2", "error: process 2 of 3 has failed with exit code 1, see above; all others end with it"),
+        ([], "kill:0", "error: process 0 of 3 has ended too early; all others end with it"),
+        (TORCHRUN, "kill:1", "error: process 1 of 3 has ended too early; all others end with it"),
+        (TORCHRUN, "kill:1", "rank      : 1 (local_rank: 1)\n  exitcode  : -9"),
+        (TORCHRUN, "raise:0", "rank      : 0 (local_rank: 0)\n  exitcode  : 1"),
+    ],
+)
+def test_one_of_three_that_fails_ends_all_and_is_named(
+    tmp_path, monkeypatch, conll_files, tiny_model, launch, fails, told
+):
+    monkeypatch.chdir(tmp_path)
+    Path("fails.py").write_text(FAILS)
+    three = [] if launch else ["--trainer.devices=3", "--trainer.strategy=ddp"]
+    with Running([fails, *arguments(conll_files, tiny_model), *three], launch=[*launch, "fails.py"]) as run:
+        assert run.process.wait(timeout=110) != 0
+        others = run.others()
+        time.sleep(1)
+        err = run.printed()[1]
+        assert ended(others)
+    assert told in err, err
+    assert ("a cable was cut" in err) == fails.startswith("raise")
+
+
+@linux
+@pytest.mark.slow
 def test_a_signal_to_one_process_of_torchrun_ends_all(tmp_path, monkeypatch, conll_files, tiny_model):
     monkeypatch.chdir(tmp_path)
     launch = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2", "-m", "ner_lightning"]
