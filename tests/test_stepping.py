@@ -209,6 +209,16 @@ def test_a_run_that_another_process_trains_is_refused(arguments, capsys):
     assert "runs/version_0: another process trains this run; wait for it, or end it" in capsys.readouterr().err
 
 
+def test_a_run_keeps_its_config_where_it_cannot_go_on_with_other_options(arguments, monkeypatch, capsys):
+    with monkeypatch.context() as patch:
+        patch.setattr(TokenClassificationModule, "on_before_optimizer_step", fail)
+        assert main(arguments) == 1
+    before = Path("runs/version_0/config.yaml").read_bytes()
+    assert main([*arguments, "--ckpt_path=last", "--data.batch_size=2"]) == 1
+    assert "to go on within an epoch, batch_size must be 1 as before, not 2" in capsys.readouterr().err
+    assert Path("runs/version_0/config.yaml").read_bytes() == before
+
+
 def test_a_run_goes_on_in_a_new_folder_from_its_best_checkpoint_or_elsewhere(arguments):
     assert main([*arguments, "--trainer.max_epochs=1"]) == 0
     before = Path("runs/version_0/metrics.csv").read_bytes()
