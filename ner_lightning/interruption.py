@@ -13,8 +13,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -28,7 +27,6 @@ from ner_lightning.saving import LastCheckpoint
 from ner_lightning.stepping import BetweenSteps
 
 _SIGNALS = [signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGHUP]
-_LAUNCHER = "NER_LIGHTNING_LAUNCHER"  # the process that starts others for Lightning, in their environment
 _PATIENCE = 60.0  # seconds that a process waits for the first one on another host
 
 
@@ -191,33 +189,6 @@ class Interruption(BetweenSteps):
         if trainer.progress_bar_callback is not None:  # it would wrap the lines that are to be copied
             trainer.progress_bar_callback.on_exception(trainer, trainer.lightning_module, stopped)
         raise stopped
-
-
-@contextmanager
-def ending_with_launcher() -> Iterator[None]:
-    """End the processes that Lightning starts beside the first one when that one ends, for whatever reason.
-
-    They might wait for it in the network for half an hour.
-    """
-    before = os.environ.get(_LAUNCHER)
-    if before is not None and "LOCAL_RANK" in os.environ:
-        threading.Thread(target=end_with, args=[int(before)], daemon=True).start()
-    os.environ[_LAUNCHER] = str(os.getpid())
-    try:
-        yield
-    finally:
-        os.environ.pop(_LAUNCHER, None)
-
-
-def end_with(parent: int) -> None:
-    """End this process soon after the one that started it, which may have been killed.
-
-    Args:
-        parent: Its id.
-    """
-    while os.getppid() == parent:
-        time.sleep(0.5)
-    os._exit(1)
 
 
 def _leave_terminal() -> None:
