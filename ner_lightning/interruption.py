@@ -23,10 +23,10 @@ from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.strategies import DDPStrategy, SingleDeviceStrategy
 
+from ner_lightning.processes import SIGNALS
 from ner_lightning.saving import LastCheckpoint
 from ner_lightning.stepping import BetweenSteps
 
-_SIGNALS = [signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGHUP]
 _PATIENCE = 60.0  # seconds that a process waits for the first one on another host
 
 
@@ -56,7 +56,7 @@ class Interruption(BetweenSteps):
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Ask for what all processes must agree on."""
         self._number = self._saved = None
-        self._before = {number: signal.getsignal(number) for number in _SIGNALS}
+        self._before = {number: signal.getsignal(number) for number in SIGNALS}
         self._config = Path(trainer.log_dir or trainer.default_root_dir) / "config.yaml"
         self._rank, self._node = trainer.global_rank, trainer.node_rank
         if trainer.world_size > 1:
@@ -134,7 +134,7 @@ class Interruption(BetweenSteps):
         theirs: tuple[int, ...] = ()
         if isinstance(environment, SLURMEnvironment) and environment.auto_requeue:
             theirs = (signal.SIGTERM, environment.requeue_signal or signal.SIGUSR1)
-        for number in _SIGNALS:
+        for number in SIGNALS:
             if number not in theirs and signal.getsignal(number) is not signal.SIG_IGN:
                 signal.signal(number, self._note)
 
@@ -182,7 +182,7 @@ class Interruption(BetweenSteps):
         if keeper is not None and trained and whole and not trainer.fast_dev_run:  # type: ignore[attr-defined]
             self._saved = keeper.save_without_the_others(trainer)
         _leave_terminal()
-        for number in _SIGNALS if not self._pids else ():  # the next one is another one, and all is saved
+        for number in SIGNALS if not self._pids else ():  # the next one is another one, and all is saved
             if signal.getsignal(number) == self._note:
                 signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
         stopped = Interrupted(128 + self._number)

@@ -23,7 +23,7 @@ from filelock import FileLock, Timeout
 from ner_lightning.checkpoints import newest_checkpoint, read_checkpoint, what_is_done
 from ner_lightning.errors import InputError, UsageError
 
-_SIGNALS = [signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGHUP]  # which stop a run, see `interruption`
+SIGNALS = [signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGHUP]  # which stop a run, see `interruption`
 _LAUNCHER = "NER_LIGHTNING_LAUNCHER"  # the process that starts others, in their environment
 
 
@@ -149,7 +149,7 @@ def run_command(title: str, args: Sequence[str], *, inside: Sequence[str] = ()) 
     print(f"\n{title}     python -m ner_lightning {shlex.join(args)}", flush=True)
     env = os.environ | {_LAUNCHER: str(os.getpid())}
     child = subprocess.Popen([sys.executable, "-m", *(inside or ["ner_lightning"]), *args], env=env)
-    heard = [number for number in _SIGNALS if signal.getsignal(number) is not signal.SIG_IGN]
+    heard = [number for number in SIGNALS if signal.getsignal(number) is not signal.SIG_IGN]
     before = {number: signal.signal(number, note) for number in heard}
     try:
         code = child.wait()
