@@ -14,6 +14,7 @@ from typing import Any
 from lightning.fabric.loggers.logger import rank_zero_experiment
 from lightning.pytorch import Callback, LightningModule, Trainer, loggers
 from lightning.pytorch.loggers.csv_logs import ExperimentWriter
+from lightning_utilities.core.rank_zero import rank_zero_only
 
 from ner_lightning.checkpoints import kept_in
 from ner_lightning.errors import InputError
@@ -33,6 +34,7 @@ class CSVLog(loggers.CSVLogger):
             self._experiment = _Writer(self.log_dir)
         return self._experiment
 
+    @rank_zero_only
     def save(self) -> None:
         """Write what was logged since the last time.
 

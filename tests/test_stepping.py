@@ -13,11 +13,13 @@ import pytest
 import torch
 from filelock import FileLock
 from lightning.pytorch import Callback
+from lightning_utilities.core.rank_zero import rank_zero_only
 from tensorboard.backend.event_processing.event_file_loader import LegacyEventFileLoader
 
 from ner_lightning.cli import main
 from ner_lightning.data import TokenClassificationDataModule
 from ner_lightning.errors import InputError
+from ner_lightning.loggers import CSVLog
 from ner_lightning.model import TokenClassificationModule
 from ner_lightning.saving import BestCheckpoint, LastCheckpoint
 from ner_lightning.trainer import Trainer
@@ -207,6 +209,15 @@ def test_a_run_that_another_process_trains_is_refused(arguments, capsys):
     with FileLock("runs/version_0/.lock"):
         assert main([*arguments, "--ckpt_path=last"]) == 1
     assert "runs/version_0: another process trains this run; wait for it, or end it" in capsys.readouterr().err
+
+
+def test_processes_but_the_first_one_write_no_log(tmp_path, monkeypatch):
+    monkeypatch.setattr(rank_zero_only, "rank", 1)
+    log = CSVLog(str(tmp_path), "", 0)
+    log.log_metrics({"train_loss": 1.0}, step=0)
+    log.save()
+    log.finalize("success")
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_run_keeps_its_config_where_it_cannot_go_on_with_other_options(arguments, monkeypatch, capsys):
