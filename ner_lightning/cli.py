@@ -36,7 +36,7 @@ from ner_lightning.data import TokenClassificationDataModule
 from ner_lightning.errors import InputError, first_line
 from ner_lightning.hardware import keep_memory
 from ner_lightning.hub import PushToHub  # noqa: F401 # known by its short name only once it is imported
-from ner_lightning.interruption import Interruption, ending_with_launcher
+from ner_lightning.interruption import Interruption
 from ner_lightning.loggers import LogPositions
 from ner_lightning.model import TokenClassificationModule
 from ner_lightning.options import (
@@ -48,6 +48,7 @@ from ner_lightning.options import (
 )
 from ner_lightning.parser import Parser, TrainerHelp
 from ner_lightning.pretrained import load_config, trained_labels
+from ner_lightning.processes import ending_with_launcher
 from ner_lightning.reports import RunSummary, ScoreTable, batch_text, corpus_text, description_text
 from ner_lightning.reports.checks import check_corpus, findings_text
 from ner_lightning.saving import BestCheckpoint, LastCheckpoint, TestRecord, WholeCheckpointIO

@@ -14,8 +14,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -29,13 +28,11 @@ from lightning.pytorch.strategies.launchers.subprocess_script import _Subprocess
 
 from ner_lightning.errors import InputError, first_line
 from ner_lightning.files import is_left_over
+from ner_lightning.processes import GRACE, SIGNALS
 from ner_lightning.saving import LastCheckpoint
 from ner_lightning.stepping import BetweenSteps
 
-_SIGNALS = [signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGHUP]
-_LAUNCHER = "NER_LIGHTNING_LAUNCHER"  # the process that starts others for Lightning, in their environment
 _PATIENCE = 60.0  # seconds that a process waits for the first one on another host
-_GRACE = 5.0  # seconds that a process which fails has to say why, while the others end
 
 
 class Interrupted(SystemExit):
@@ -64,7 +61,7 @@ class Interruption(BetweenSteps):
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Ask for what all processes must agree on."""
         self._number = self._saved = None
-        self._before = {number: signal.getsignal(number) for number in _SIGNALS}
+        self._before = {number: signal.getsignal(number) for number in SIGNALS}
         self._config = Path(trainer.log_dir or trainer.default_root_dir) / "config.yaml"
         self._rank, self._node = trainer.global_rank, trainer.node_rank
         if trainer.world_size > 1:
@@ -150,7 +147,7 @@ class Interruption(BetweenSteps):
         theirs: tuple[int, ...] = ()
         if isinstance(environment, SLURMEnvironment) and environment.auto_requeue:
             theirs = (signal.SIGTERM, environment.requeue_signal or signal.SIGUSR1)
-        for number in _SIGNALS:
+        for number in SIGNALS:
             if number not in theirs and signal.getsignal(number) is not signal.SIG_IGN:
                 signal.signal(number, self._note)
 
@@ -194,7 +191,7 @@ class Interruption(BetweenSteps):
         started = launcher.procs if isinstance(launcher, _SubprocessScriptLauncher) else []
         children = {process.pid: process for process in started}
         started.clear()  # Lightning watches over them, and would kill this process before it has said anything
-        until = time.monotonic() + _GRACE
+        until = time.monotonic() + GRACE
         while self._pids and time.monotonic() < until:
             for rank, pid in enumerate(self._pids, start=self._node * trainer.num_devices):
                 code = children[pid].poll() if pid in children else None
@@ -215,42 +212,13 @@ class Interruption(BetweenSteps):
         if keeper is not None and trained and whole and not trainer.fast_dev_run:  # type: ignore[attr-defined]
             self._saved = keeper.save_without_the_others(trainer)
         _leave_terminal()
-        for number in _SIGNALS if not self._pids else ():  # the next one is another one, and all is saved
+        for number in SIGNALS if not self._pids else ():  # the next one is another one, and all is saved
             if signal.getsignal(number) == self._note:
                 signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
         stopped = Interrupted(128 + self._number)
         if trainer.progress_bar_callback is not None:  # it would wrap the lines that are to be copied
             trainer.progress_bar_callback.on_exception(trainer, trainer.lightning_module, stopped)
         raise stopped
-
-
-@contextmanager
-def ending_with_launcher() -> Iterator[None]:
-    """End the processes that Lightning starts beside the first one when that one ends, for whatever reason.
-
-    They might wait for it in the network for half an hour.
-    """
-    before = os.environ.get(_LAUNCHER)
-    if before is not None and "LOCAL_RANK" in os.environ:
-        threading.Thread(target=end_with, args=[int(before), _GRACE], daemon=True).start()
-    os.environ[_LAUNCHER] = str(os.getpid())
-    try:
-        yield
-    finally:
-        os.environ.pop(_LAUNCHER, None)
-
-
-def end_with(parent: int, grace: float = 0.0) -> None:
-    """End this process soon after the one that started it, which may have been killed.
-
-    Args:
-        parent: Its id.
-        grace: Seconds that this one has to end by itself.
-    """
-    while os.getppid() == parent:
-        time.sleep(0.5)
-    time.sleep(grace)
-    os._exit(1)
 
 
 def _tells_of_the_network(error: RuntimeError) -> bool:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
 import shlex
 import shutil
 import signal
 import subprocess
 import sys
+import threading
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -20,7 +23,9 @@ from filelock import FileLock, Timeout
 from ner_lightning.checkpoints import newest_checkpoint, read_checkpoint, what_is_done
 from ner_lightning.errors import InputError, UsageError
 
-_SIGNALS = [signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGHUP]  # which stop a run, see `interruption`
+SIGNALS = [signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGHUP]  # which stop a run, see `interruption`
+GRACE = 5.0  # seconds that one of several processes has to say why it ends, while the others do
+_LAUNCHER = "NER_LIGHTNING_LAUNCHER"  # the process that starts others, in their environment
 
 
 def config_of_fit(fit_options: Sequence[str], *, command: str) -> dict[str, Any]:
@@ -143,8 +148,9 @@ def run_command(title: str, args: Sequence[str], *, inside: Sequence[str] = ()) 
             child.send_signal(number)
 
     print(f"\n{title}     python -m ner_lightning {shlex.join(args)}", flush=True)
-    child = subprocess.Popen([sys.executable, "-m", *(inside or ["ner_lightning"]), *args])
-    heard = [number for number in _SIGNALS if signal.getsignal(number) is not signal.SIG_IGN]
+    env = os.environ | {_LAUNCHER: str(os.getpid())}
+    child = subprocess.Popen([sys.executable, "-m", *(inside or ["ner_lightning"]), *args], env=env)
+    heard = [number for number in SIGNALS if signal.getsignal(number) is not signal.SIG_IGN]
     before = {number: signal.signal(number, note) for number in heard}
     try:
         code = child.wait()
@@ -155,3 +161,28 @@ def run_command(title: str, args: Sequence[str], *, inside: Sequence[str] = ()) 
         print("stopped     the same command goes on", file=sys.stderr)
         raise SystemExit(128 + signals[0])
     return code
+
+
+@contextmanager
+def ending_with_launcher() -> Iterator[None]:
+    """End this process when the one ends that started it, for whatever reason: Lightning's first one, or a command.
+
+    Beside a first one that is gone it might wait in the network for half an hour; after a command it would train beside
+    the next one, which goes on with the same runs.
+    """
+    before = os.environ.get(_LAUNCHER)
+    if before is not None and ("LOCAL_RANK" in os.environ or int(before) == os.getppid()):
+        threading.Thread(target=_end_with, args=[int(before)], daemon=True).start()
+    os.environ[_LAUNCHER] = str(os.getpid())
+    try:
+        yield
+    finally:
+        os.environ.pop(_LAUNCHER, None)
+
+
+def _end_with(parent: int) -> None:
+    while os.getppid() == parent:
+        time.sleep(0.5)
+    if "LOCAL_RANK" in os.environ:
+        time.sleep(GRACE)
+    os._exit(1)

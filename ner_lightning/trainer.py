@@ -206,6 +206,15 @@ class SaveConfig(SaveConfigCallback):
         self.save_to_log_dir = False  # but by `save_config`
         self.command = command
 
+    def setup(self, trainer: LightningTrainer, pl_module: LightningModule, stage: str) -> None:
+        """Save the config of a new run."""
+        if self.config["ckpt_path"] is None:
+            super().setup(trainer, pl_module, stage)
+
+    def on_train_start(self, trainer: LightningTrainer, pl_module: LightningModule) -> None:
+        """Save that of a run that goes on, which keeps its former one where a checkpoint does not fit the options."""
+        super().setup(trainer, pl_module, "fit")
+
     def on_save_checkpoint(
         self, trainer: LightningTrainer, pl_module: LightningModule, checkpoint: dict[str, Any]
     ) -> None:

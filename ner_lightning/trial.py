@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import sys
-import threading
 from collections.abc import Sequence
 
 import optuna
@@ -12,7 +10,6 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 
 from ner_lightning import cli
 from ner_lightning.errors import InputError
-from ner_lightning.interruption import end_with
 from ner_lightning.saving import BestCheckpoint
 from ner_lightning.tune import STUDY
 
@@ -73,8 +70,6 @@ def main(args: Sequence[str]) -> int:
         args: The study, the number of the trial, and the command that it is.
     """
     path, number, *command = args
-    # once `tune` is killed, its next command goes on with this trial
-    threading.Thread(target=end_with, args=[os.getppid()], daemon=True).start()
     try:
         return cli.main(command, callbacks=[StudyReport(path, int(number))])
     except KeyboardInterrupt:

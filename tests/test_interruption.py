@@ -17,7 +17,8 @@ from lightning.pytorch.utilities.exceptions import SIGTERMException
 from torch.utils.data import DataLoader
 
 from ner_lightning import __main__, cli
-from ner_lightning.interruption import Interruption, ending_with_launcher
+from ner_lightning.interruption import Interruption
+from ner_lightning.processes import ending_with_launcher
 from ner_lightning.saving import LastCheckpoint
 from ner_lightning.trainer import Trainer
 

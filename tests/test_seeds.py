@@ -236,3 +236,14 @@ def test_a_signal_stops_the_set_which_goes_on_later(options, number, tmp_path):
     (run,) = read_runs("runs")
     assert run.seed == 42
     assert not list(Path().glob("runs/seeds_0/seed_43"))
+
+
+@pytest.mark.slow
+def test_a_training_ends_with_the_set_that_is_killed(options):
+    command = [sys.executable, "-m", "ner_lightning", "seeds", "--seeds=2", *options, "--trainer.max_epochs=100000"]
+    with subprocess.Popen(command, stderr=subprocess.PIPE) as process:
+        while not list(Path().glob("runs/seeds_0/seed_42/version_0/checkpoints/last.ckpt")):
+            assert process.poll() is None
+            time.sleep(0.1)
+        process.kill()
+        process.communicate(timeout=30)  # to the end of what both may write

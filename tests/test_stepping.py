@@ -13,11 +13,13 @@ import pytest
 import torch
 from filelock import FileLock
 from lightning.pytorch import Callback
+from lightning_utilities.core.rank_zero import rank_zero_only
 from tensorboard.backend.event_processing.event_file_loader import LegacyEventFileLoader
 
 from ner_lightning.cli import main
 from ner_lightning.data import TokenClassificationDataModule
 from ner_lightning.errors import InputError
+from ner_lightning.loggers import CSVLog
 from ner_lightning.model import TokenClassificationModule
 from ner_lightning.saving import BestCheckpoint, LastCheckpoint
 from ner_lightning.trainer import Trainer
@@ -220,6 +222,25 @@ def test_a_run_that_another_process_trains_is_refused(arguments, capsys):
     with FileLock("runs/version_0/.lock"):
         assert main([*arguments, "--ckpt_path=last"]) == 1
     assert "runs/version_0: another process trains this run; wait for it, or end it" in capsys.readouterr().err
+
+
+def test_processes_but_the_first_one_write_no_log(tmp_path, monkeypatch):
+    monkeypatch.setattr(rank_zero_only, "rank", 1)
+    log = CSVLog(str(tmp_path), "", 0)
+    log.log_metrics({"train_loss": 1.0}, step=0)
+    log.save()
+    log.finalize("success")
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_run_keeps_its_config_where_it_cannot_go_on_with_other_options(arguments, monkeypatch, capsys):
+    with monkeypatch.context() as patch:
+        patch.setattr(TokenClassificationModule, "on_before_optimizer_step", fail)
+        assert main(arguments) == 1
+    before = Path("runs/version_0/config.yaml").read_bytes()
+    assert main([*arguments, "--ckpt_path=last", "--data.batch_size=2"]) == 1
+    assert "to go on within an epoch, batch_size must be 1 as before, not 2" in capsys.readouterr().err
+    assert Path("runs/version_0/config.yaml").read_bytes() == before
 
 
 def test_a_run_goes_on_in_a_new_folder_from_its_best_checkpoint_or_elsewhere(arguments):

@@ -65,7 +65,6 @@ def in_this_process(patch):
     patch.setattr(TokenClassificationDataModule, "loader", no_test)
     patch.setattr(module, "config_of_fit", lambda fit_options, command: config_of_fit(*fit_options))
     patch.setattr(module, "run_command", run_command)
-    patch.setattr(trial, "end_with", lambda parent: None)
 
 
 @pytest.fixture

@@ -143,8 +143,13 @@ class _Trial:
         data = {
             name: recorded[name] for name in signature(TokenClassificationDataModule).parameters if name in recorded
         }
-        data |= {"validation_file": validation_file} if validation_file else {}
-        data |= {"dataset_revision": data_state(checkpoint).get("dataset_commit") or data.get("dataset_revision")}
+        if validation_file:  # alone: the others need not be here
+            data |= dict.fromkeys(("train_file", "test_file", "annotated_types", "validation_split"))
+            data["validation_file"] = validation_file
+        state = data_state(checkpoint)
+        data |= {"dataset_revision": state.get("dataset_commit") or data.get("dataset_revision")}
+        if data.get("seed") is None:  # which decides what validation_split draws
+            data["seed"] = state.get("seed")
         data |= {"eval_batch_size": None, "eval_max_tokens": inference_tokens(torch.device("cpu"))}
         data |= {"num_workers": 0, "pin_memory": False}
         # the tokenizer of the folder keeps case where that of the encoder does not

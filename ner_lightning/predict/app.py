@@ -83,10 +83,10 @@ class Problem(BaseModel):
 
 
 _PROBLEMS: dict[int | str, dict[str, Any]] = {
-    400: {"model": Problem, "description": "The body is no JSON."},
+    400: {"model": Problem, "description": "The body cannot be read."},
     408: {"model": Problem, "description": "The body did not come in time."},
     413: {"model": Problem, "description": "The request is too large."},
-    422: {"model": Problem, "description": "The body is not as described."},
+    422: {"model": Problem, "description": "The body is no JSON, or not as described."},
     503: {"model": Problem, "description": "Too many requests wait."},
     504: {"model": Problem, "description": "It took too long."},
 }

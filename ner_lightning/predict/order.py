@@ -1,4 +1,4 @@
-"""The order in which people should label rows: the least certain first, from many documents, and none twice."""
+"""The order in which people should label rows: the least certain first, from many documents, near-duplicates last."""
 
 import re
 from collections import Counter, defaultdict

@@ -145,8 +145,8 @@ def _data(
         others = (f"{other}_file" for other in ("train", "validation", "test") if other != split)
         options |= {name: None for name in others if not all(path.exists() for path in paths_of(options.get(name)))}
         options[f"{split}_file"] = file
-        if options.get("train_file") is None:
-            options["annotated_types"] = None
+        if options.get("train_file") is None:  # and a file replaces the dataset
+            options |= {"annotated_types": None, "validation_split": None}
     if all(options.get(name) is None for name in _SOURCES):
         raise InputError(f"{path} does not record its data (rows in memory, or a datamodule of another kind)")
     options["dataset_revision"] = state.get("dataset_commit") or options.get("dataset_revision")

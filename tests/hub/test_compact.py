@@ -13,7 +13,7 @@ import transformers
 
 import ner_lightning.hub.compact as compact_module
 from ner_lightning.__main__ import main
-from ner_lightning.checkpoints import read_checkpoint
+from ner_lightning.checkpoints import data_state, read_checkpoint
 from ner_lightning.encoding import Encoder
 from ner_lightning.errors import InputError
 from ner_lightning.hub import export
@@ -230,6 +230,25 @@ def test_without_validation_data_a_sentence_says_what_to_give(onnx, run, tmp_pat
     options = {"ckpt_path": str(tmp_path / "moved.ckpt"), "onnx": True, "output": str(tmp_path / "model")}
     with pytest.raises(InputError, match=r"cannot be read \(.*gone.conll: no such file\): give --validation_file$"):
         export(**options)
+
+
+def test_the_validation_split_is_that_which_was_drawn_or_a_file_alone(run, whole, conll_files, tmp_path, monkeypatch):
+    monkeypatch.delenv("PL_GLOBAL_SEED", raising=False)  # of the run before
+    checkpoint = read_checkpoint(run / "version_0/checkpoints/best.ckpt")
+    drawn = {}
+    for seed in range(5):
+        options = {"seed": None, "validation_file": None, "validation_split": 0.3, "context": "sentence"}
+        checkpoint["datamodule_hyper_parameters"] |= options
+        data_state(checkpoint)["seed"] = seed
+        drawn[seed] = words_of(compact_module._Trial(checkpoint, whole, None, False))
+    assert len({tuple(words) for words in drawn.values()}) > 1
+    checkpoint["datamodule_hyper_parameters"]["train_file"] = str(tmp_path / "gone.conll")
+    alone = compact_module._Trial(checkpoint, whole, str(conll_files / "validation.conll"), False)
+    assert words_of(alone)
+
+
+def words_of(trial):
+    return sorted(number for batch in trial._batches for number in batch["input_ids"].flatten().tolist())
 
 
 def test_a_model_that_cannot_be_traced_is_named(onnx, tmp_path, monkeypatch):

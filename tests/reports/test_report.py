@@ -113,7 +113,8 @@ def test_another_split_and_another_file(checkpoint, conll_files, tmp_path):
 
     def moved(checkpoint):
         named = {f"{split}_file": f"/elsewhere/{split}.conll" for split in ("train", "validation", "test")}
-        checkpoint["datamodule_hyper_parameters"] |= {**named, "annotated_types": {"/elsewhere/train.conll": ["PER"]}}
+        of_training = {"annotated_types": {"/elsewhere/train.conll": ["PER"]}, "validation_split": 0.1}
+        checkpoint["datamodule_hyper_parameters"] |= {**named, **of_training}
 
     from_elsewhere = changed(checkpoint, tmp_path / "moved.ckpt", moved)
     there = predictions_of(from_elsewhere, split="test", file=str(other), device="cpu")
