@@ -9,6 +9,7 @@ from __future__ import annotations
 import atexit
 import os
 import platform
+import re
 import shlex
 import signal
 import sys
@@ -26,7 +27,7 @@ from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.strategies import DDPStrategy, SingleDeviceStrategy
 from lightning.pytorch.strategies.launchers.subprocess_script import _SubprocessScriptLauncher
 
-from ner_lightning.errors import InputError, first_line
+from ner_lightning.errors import InputError
 from ner_lightning.files import is_left_over
 from ner_lightning.processes import GRACE, SIGNALS
 from ner_lightning.saving import LastCheckpoint
@@ -200,7 +201,8 @@ class Interruption(BetweenSteps):
                     how = how if code is None or code >= 0 else f"was killed by {signal.Signals(-code).name}"
                     return f"process {rank} of {trainer.world_size} {how}; all others end with it"
             time.sleep(0.05)
-        return f"a process on another host does not answer: {first_line(error)}"
+        peer = re.search(r"\[([^][/]+)\]:\d+", str(error))  # as gloo tells it
+        return f"a process on {peer[1] if peer else 'another host'} has ended or does not answer; this one ends with it"
 
     def _stop(self, trainer: Trainer) -> None:
         if self._number is None or not trainer.is_global_zero:
