@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -14,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from tqdm import tqdm  # type: ignore[import-untyped]
+from tqdm.auto import tqdm  # type: ignore[import-untyped]
 
 from ner_lightning.calibration import find_entities
 from ner_lightning.checkpoints import data_state, read_checkpoint
@@ -176,8 +175,7 @@ def _run(
     score.calibration = model.calibration
     label_ids, logits = torch.zeros(0, dtype=torch.int64), torch.zeros(0, len(model.labels))
     sentence = label_ids
-    # in a file a bar is a heap of control characters
-    for batch in tqdm(data.loader(split), desc=f"labelling {split}", leave=False, disable=not sys.stderr.isatty()):
+    for batch in tqdm(data.loader(split), desc=f"labelling {split}", leave=False, disable=None):
         batch = {n: v.to(model.device) if isinstance(v, torch.Tensor) else v for n, v in batch.items()}
         if not len(label_ids):
             label_ids = torch.zeros(batch["num_words"], dtype=torch.int64)

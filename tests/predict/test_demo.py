@@ -11,28 +11,12 @@ import pytest
 from ner_lightning.__main__ import main
 from ner_lightning.errors import InputError
 from ner_lightning.predict.demo import demo
-from ner_lightning.predict.markup import marked
 
 TEXT = "Mira Toll <b>left</b> Quill Works."
 
 
 def unmarked(html):
     return re.sub(r"<[^>]*>", "", re.sub(r" <small.*?</small>", "", html))
-
-
-def test_marks_are_the_entities_and_what_is_no_mark_is_escaped():
-    entities = [
-        {"type": "A&B", "text": "Mira", "start": 0, "end": 4, "score": 0.987},
-        {"type": "PER", "text": "<b>", "start": 10, "end": 13, "score": 1.0},
-    ]
-    html = marked(TEXT, entities, ["A&B", "PER"])
-    assert unmarked(html) == "Mira Toll &lt;b&gt;left&lt;/b&gt; Quill Works."
-    assert re.findall(r"<mark [^>]*>(.*?) <small [^>]*>(.*?)</small></mark>", html) == [
-        ("Mira", "A&amp;B 0.99"),
-        ("&lt;b&gt;", "PER 1.00"),
-    ]
-    first, second = re.findall(r"background: (#[0-9a-f]{6})", html)
-    assert (first, second) == ("#afd7ff", "#d7d787")
 
 
 def test_without_gradio_the_extra_is_named(monkeypatch):
