@@ -22,7 +22,7 @@ from ner_lightning.data import TokenClassificationDataModule
 from ner_lightning.errors import InputError
 from ner_lightning.metrics import EntityScore
 from ner_lightning.model import TokenClassificationModule
-from ner_lightning.readers import read
+from ner_lightning.readers import Row, read
 from ner_lightning.scores import Counts, SplitScores, scores_of
 from ner_lightning.tags import is_entity_scheme
 
@@ -53,7 +53,7 @@ class Predictions:
     words: list[str]
     pieces: NDArray[np.int64]  # sub-words of each word
     sentences: NDArray[np.int64]  # the number of the first word of each, and that behind the last word
-    places: list[str]  # of each sentence; empty where none is known
+    rows: list[Row]  # each sentence as it was read; empty where it comes from no file
     gold: NDArray[np.int64]  # label id of each word
     predicted: NDArray[np.int64]
     probabilities: NDArray[np.float32]  # of each label, with the temperature of the run, (words, labels)
@@ -64,6 +64,11 @@ class Predictions:
     def entities(self) -> bool:
         """Whether the labels mark entities, and not each word alone."""
         return is_entity_scheme(self.labels)
+
+    @cached_property
+    def places(self) -> list[str]:
+        """File and line of each sentence; empty where none is known."""
+        return [row.place for row in self.rows]
 
     @cached_property
     def sentence_of(self) -> list[int]:
@@ -125,7 +130,7 @@ def predictions_of(
         words=words,
         pieces=_pieces(words, data.encoder),
         sentences=_borders(sentences),
-        places=_places(data, split, len(sentences)),
+        rows=_rows(data, split, len(sentences)),
         gold=gold,
         predicted=label_ids.numpy(),
         probabilities=(logits / temperature).softmax(-1).numpy(),
@@ -241,10 +246,9 @@ def _pieces(words: Sequence[str], encoder: Encoder) -> NDArray[np.int64]:
     return np.asarray(lengths)[[distinct[word] for word in words]]
 
 
-def _places(data: TokenClassificationDataModule, split: str, number: int) -> list[str]:
-    """File and line of each sentence of files, which are read again; where these do not agree with it, none."""
+def _rows(data: TokenClassificationDataModule, split: str, number: int) -> list[Row]:
+    """The sentences of files, which are read again; where these do not agree with the split, none."""
     files = paths_of(getattr(data, f"{split}_file"))
     options = replace(data.read_options, labels=tuple(data.labels))
-    rows = chain.from_iterable(read(path, options=options) for path in files)
-    found = [row.place for row in rows if row.tags is not None]
+    found = [row for row in chain.from_iterable(read(path, options=options) for path in files) if row.tags is not None]
     return found if len(found) == number else []
