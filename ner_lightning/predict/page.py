@@ -37,11 +37,13 @@ def launch(
         host: Address to listen at; by default that of this machine alone, in a Space that of the Space.
         port: Port to listen at; by default the first free one from 7860.
     """
+    theme = gr.themes.Default(primary_hue="blue", font=_FONTS, font_mono=("ui-monospace", "monospace"))
+    theme.set(button_primary_background_fill="*primary_600", button_primary_background_fill_hover="*primary_700")
     make_page(tagger, title=title, examples=examples or []).launch(
         server_name=host,
         server_port=port,
         max_file_size=_BYTES,
-        theme=gr.themes.Default(primary_hue="blue", font=_FONTS, font_mono=("ui-monospace", "monospace")),
+        theme=theme,
         footer_links=[],
         share=False,
         ssr_mode=False,
@@ -97,7 +99,7 @@ def make_page(tagger: Tagger, *, title: str, examples: list[str]) -> gr.Blocks:
             gr.Examples(examples, text, cache_examples=False)
         least = gr.Slider(0, 1, 0, step=0.01, label="Least score of an entity")
         html = gr.HTML(container=True, padding=True, min_height=60)
-        code = gr.Code(language="json", label="As JSON", interactive=False, max_lines=20, buttons=["copy", "download"])
+        code = gr.Textbox(label="As JSON", interactive=False, lines=5, max_lines=20, buttons=["copy"])
         private: dict[str, Any] = {"api_visibility": "private", "concurrency_id": "tagger"}  # one at a time
         for event, function, given in (
             (find.click, of_text, text),
