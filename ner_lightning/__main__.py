@@ -28,6 +28,7 @@ _PROGRAM = "python -m ner_lightning"
 _COMMANDS = {
     "predict": "ner_lightning.predict.files",
     "serve": "ner_lightning.predict.serve",
+    "demo": "ner_lightning.predict.demo",
     "export": "ner_lightning.hub.folder",
     "push": "ner_lightning.hub.pushing",
     "seeds": "ner_lightning.seeds",
@@ -81,7 +82,7 @@ def _imported(module: str) -> ModuleType:
 
 
 def _run(name: str, args: list[str]) -> int:
-    if name == "serve":
+    if name in ("serve", "demo"):
         # read when torch is imported, which is later: oneDNN would keep the kernels of a thousand sizes of batches, by
         # and by 600 MB of them
         os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "16")

@@ -181,8 +181,9 @@ class TokenClassificationCLI(LightningCLI):
                 "description": ner_lightning.__doc__,
                 "epilog": "More commands: seeds runs fit with several seeds, tune looks for better options, "
                 "learning-curve tells what more data would bring, compare shows runs side by side, report writes a "
-                "page about the errors of a run, predict labels files, serve does over HTTP, export writes a "
-                "checkpoint as a folder that transformers loads, push sends a run to the Hugging Face Hub "
+                "page about the errors of a run, predict labels files, serve does over HTTP, demo lets one try a model "
+                "in a browser, export writes a checkpoint as a folder that transformers loads, push sends a run to "
+                "the Hugging Face Hub "
                 f"({_PROGRAM} predict --help, and so on).",
                 "allow_abbrev": False,
                 **{

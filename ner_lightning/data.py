@@ -5,7 +5,6 @@ model takes `labels` from it and batches, nothing else.
 """
 
 import os
-import sys
 from collections.abc import Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -15,7 +14,7 @@ import numpy as np
 import torch
 from lightning.pytorch import LightningDataModule, Trainer
 from torch.utils.data import DataLoader
-from tqdm import tqdm  # type: ignore[import-untyped]
+from tqdm.auto import tqdm  # type: ignore[import-untyped]
 
 from ner_lightning.cache import cached_file, content_key
 from ner_lightning.corpus import Corpus, load_corpus, paths_of
@@ -23,6 +22,7 @@ from ner_lightning.encoding import Collator, Context, Encoder
 from ner_lightning.errors import InputError
 from ner_lightning.hardware import inference_tokens
 from ner_lightning.loading import ResumableLoader
+from ner_lightning.notebook import Description
 from ner_lightning.partial_labels import in_words, meant_by_o
 from ner_lightning.pretrained import load_config, load_tokenizer, window_length
 from ner_lightning.readers import ReadOptions, read_label_names
@@ -377,7 +377,7 @@ class TokenClassificationDataModule(LightningDataModule):
         """
         self._epoch = state_dict.get("epoch", 0)
 
-    def describe(self) -> dict[str, Any]:
+    def describe(self) -> Description:
         """What one wants to see first of a corpus.
 
         Returns:
@@ -402,7 +402,7 @@ class TokenClassificationDataModule(LightningDataModule):
             counts[split] = sum((np.bincount(chunk, minlength=len(zeros)) for chunk in tags), start=zeros).tolist()
         labels = {label: {split: counts[split][number] for split in counts} for number, label in enumerate(self.labels)}
         first = next((row for row in self.corpus.splits[next(iter(counts))] if row["tokens"]), None)
-        return {
+        told = {
             "source": {
                 "dataset": self.dataset_name if self.corpus.commit else None,
                 "commit": self.corpus.commit,
@@ -422,6 +422,7 @@ class TokenClassificationDataModule(LightningDataModule):
             else None,
             "alignment": self.encoder.align(first["tokens"], first["tags"]) if first else [],
         }
+        return Description(told)
 
     def _files(self) -> str | None:
         """What the corpus is read from."""
@@ -458,8 +459,8 @@ class TokenClassificationDataModule(LightningDataModule):
         def parts() -> Iterator[Windows]:
             word = sentence = 0
             waiting: list[tuple[list[str], list[int], int, int]] = []  # of a passage whose end is not known yet
-            # in a file a bar is a heap of control characters
-            with tqdm(total=len(rows), desc=f"tokenising {split}", disable=not sys.stderr.isatty()) as bar:
+            # None: not in a file, where a bar is a heap of control characters, but in a notebook
+            with tqdm(total=len(rows), desc=f"tokenising {split}", disable=None) as bar:
                 for batch in rows.with_format("arrow").iter(1000):
                     names = ("tokens", "tags", "document_id", "source_id")
                     waiting += zip(*(batch[name].to_pylist() for name in names), strict=True)

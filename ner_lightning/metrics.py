@@ -20,6 +20,7 @@ from torchmetrics.utilities import dim_zero_cat
 from ner_lightning.calibration import Calibration, calibrate, calibration_error, scored_entities
 from ner_lightning.errors import InputError
 from ner_lightning.intervals import f1_interval
+from ner_lightning.notebook import Scores
 from ner_lightning.tags import is_entity_scheme
 
 _NAMES = ("precision", "recall", "f1", "support")
@@ -132,7 +133,7 @@ class EntityScore(Metric):
         self.rows.append(rows.flatten())
         self.num_words = self.num_words.clamp(min=num_words)
 
-    def compute(self) -> dict[str, float]:
+    def compute(self) -> Scores:
         """Score the words that were added.
 
         Returns:
@@ -186,7 +187,7 @@ class EntityScore(Metric):
             self.counts = {name: counts[:, column].numpy() for column, name in enumerate(names)}
             low, high = f1_interval(counts.sum(1).numpy())
             scores |= {"interval_low": low, "interval_high": high, f"interval_{unit}": float(len(counts))}
-        return scores
+        return Scores(scores)
 
     def _confidence(self, logits: Tensor, *words: Any) -> dict[str, float]:
         if self.confidence == "fit":

@@ -15,6 +15,7 @@ from ner_lightning.__main__ import main
 from ner_lightning.hub import export
 from ner_lightning.learning_curve import learning_curve
 from ner_lightning.predict import predict
+from ner_lightning.predict.demo import demo
 from ner_lightning.predict.serve import serve
 from ner_lightning.readers import ReadOptions, read
 from ner_lightning.reports.compare import compare
@@ -47,10 +48,16 @@ def test_options_that_are_named_are_there(capsys):
     options = yaml.safe_load(capsys.readouterr().out)
     with pytest.raises(SystemExit):
         main(["push", "--help"])
-    commands = (predict, serve, export, seeds, tune, learning_curve, compare, report)
+    commands = (predict, serve, demo, export, seeds, tune, learning_curve, compare, report)
     known = {*options, *(name for each in commands for name in inspect.signature(each).parameters)}
     known |= {*re.findall(r"--(\w+)", capsys.readouterr().out), "config", "ckpt_path", "debug", "print_config", "help"}
-    known |= {"optimizer", "lr_scheduler", "nproc_per_node", "logdir"}  # of LightningCLI, torchrun, tensorboard
+    known |= {
+        "optimizer",
+        "lr_scheduler",
+        "nproc_per_node",
+        "logdir",
+        "repo",
+    }  # of LightningCLI, torchrun, tensorboard, hf
     known |= {"search"}  # `tune` takes it off an option of `fit`
     for page, text in PAGES.items():
         for name in re.findall(r"(?<![\w-])--(?:search\.(?=\w))?([a-z]\w*(?:\.\w+)*)", text):

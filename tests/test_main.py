@@ -15,7 +15,9 @@ from ner_lightning.errors import InputError, suggestion
 )
 def test_a_misspelt_command_is_told_what_there_is(word, hint, capsys):
     assert main([word, "notes.txt"]) == 2
-    known = "fit, validate, test, inspect, predict, serve, export, push, seeds, tune, learning-curve, compare, report"
+    known = (
+        "fit, validate, test, inspect, predict, serve, demo, export, push, seeds, tune, learning-curve, compare, report"
+    )
     told = f"error: no command {word!r} (there are {known}){hint}\n"
     assert capsys.readouterr().err == told
 

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 _PACKAGES = ("ner-lightning", "lightning", "torch", "transformers", "datasets")  # whose versions the card tells
 _METRICS = ("precision", "recall", "f1", "accuracy")
 # invented: whether sentences of the corpus may be published is not known here
-_EXAMPLES = (
+EXAMPLES = (
     "My name is Tarina Drolsen and I work at Bralex Motors in Velkonia.",
     "Oskar Velm of Quillmar Bank ran the Hadelburg Marathon in Tarnby.",
 )
@@ -113,7 +113,7 @@ def model_card(facts: CardFacts) -> str:
     from jinja2 import Environment, StrictUndefined
 
     entities = is_entity_scheme(facts.labels)
-    examples = [_line(example) for example in facts.widget_examples or _EXAMPLES]
+    examples = [_line(example) for example in facts.widget_examples or EXAMPLES]
     environment = Environment(
         trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True, undefined=StrictUndefined
     )

@@ -41,6 +41,7 @@ def export(
     ckpt_path: str | None = None,
     output: str | None = None,
     overwrite: bool = False,
+    space: bool = False,
     onnx: bool = False,
     int8: bool = False,
     max_f1_loss: float = 0.5,
@@ -57,8 +58,11 @@ def export(
     Args:
         ckpt_path: The checkpoint, or the folder of a run, whose best one it is; `best` (the default) and `last` are
             those of the newest run.
-        output: The folder to write; by default `model` in the folder of the run, with `onnx` `onnx`.
+        output: The folder to write; by default `model` in the folder of the run, with `onnx` `onnx`, with `space`
+            `space`.
         overwrite: Replace the model in a folder that holds one, and nothing else.
+        space: Write the files of a Hugging Face Space with the page of `demo` into a new folder, and the model into
+            `model` in it, or with `repo_id` no model: then the Space loads that of the Hub.
         onnx: Write the model as ONNX, for `predict` and `Tagger` on a processor, in place of the weights for
             transformers; it is scored and timed on the validation split beside them.
         int8: With `onnx`, in 8 bits: faster and smaller. Layers that lose by it on validation stay as they are.
@@ -80,11 +84,17 @@ def export(
     """
     if int8 and not onnx:
         raise UsageError("--int8 is a way to write ONNX: give --onnx, too")
+    if space and repo_id is not None and (onnx or "/" not in repo_id):
+        raise UsageError(
+            f"--space --repo_id={repo_id}: the Space loads the model from the Hub: give the id with its namespace "
+            f"(you/{repo_id.rpartition('/')[2]}), without --onnx"
+        )
     path = find_checkpoint(ckpt_path, root=default_root_dir)
     if path is None:
         raise InputError(f"no checkpoint below {default_root_dir}: run `fit` first, or give --ckpt_path")
     checkpoint = read_checkpoint(path)
-    folder = Path(output) if output is not None else run_folder(path) / ("onnx" if onnx else "model")
+    usual = "space" if space else "onnx" if onnx else "model"
+    folder = Path(output) if output is not None else run_folder(path) / usual
     place = folder.resolve()  # a link stays one, and "." has a name
     mark = f".{place.name}.{process_mark()}"
     beside, old = place.with_name(f"{mark}.partial"), place.with_name(f"{mark}.old")
@@ -99,6 +109,17 @@ def export(
             smaller = partial(compact, checkpoint=checkpoint, int8=int8, max_f1_loss=max_f1_loss)
             smaller = partial(smaller, validation_file=validation_file, trust_remote_code=trust_remote_code)
             write = partial(write, compact=smaller)
+        if space:
+            from ner_lightning.hub.space import write_space
+
+            title = repo_id or f"{Path(checkpoint['hyper_parameters']['model_name_or_path']).name}-token-classifier"
+            write = partial(
+                write_space,
+                write=None if repo_id else write,
+                title=title,
+                about=about,
+                extras=("onnx",) if onnx else (),
+            )
         beside.mkdir(parents=True)
         write(beside)
         _refuse(folder, place, overwrite=overwrite)  # again: it took a while

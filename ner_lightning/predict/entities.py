@@ -11,7 +11,7 @@ from ner_lightning.readers import Row
 from ner_lightning.words import Span
 
 # background colours of a terminal (256-colour palette), dealt to the types in alphabetical order
-_COLOURS = (153, 186, 217, 158, 223, 189, 150, 224)
+COLOURS = (153, 186, 217, 158, 223, 189, 150, 224)
 
 
 class LabelledRow(NamedTuple):
@@ -83,7 +83,7 @@ class EntityReader:
             start, end = spans[first].start, spans[last - 1].end
             parts.append(text[place:start])
             if colour:
-                background = _COLOURS[self.types.index(type_) % len(_COLOURS)]
+                background = COLOURS[self.types.index(type_) % len(COLOURS)]
                 parts.append(f"\033[30;48;5;{background}m {text[start:end]} \033[1m{type_} \033[0m")
             else:
                 parts.append(f"[{text[start:end]} {type_}]")

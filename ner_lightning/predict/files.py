@@ -13,7 +13,7 @@ from itertools import chain, islice
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
-from tqdm import tqdm  # type: ignore[import-untyped]
+from tqdm.auto import tqdm  # type: ignore[import-untyped]
 
 from ner_lightning.errors import InputError, UsageError
 from ner_lightning.files import naming, refuse_unwritable, replacing
@@ -181,7 +181,9 @@ class _Job:
     def run(self, tagger: Tagger, path: Path | None) -> None:
         """Label the rows and write them to a file, or to standard output."""
         # on a terminal a bar would move over what is written there
-        hidden = True if path is None and sys.stdout.isatty() else None  # None: where standard error is no terminal
+        hidden = (
+            True if path is None and sys.stdout.isatty() else None
+        )  # None: where there is neither terminal nor notebook
         rows = tqdm(tagger.label(self._read()), total=self.rows, unit=" rows", disable=hidden, leave=False)
         if self._chosen.order == "uncertain":
             ranked = least_certain_first(rows, max_per_document=self._chosen.max_per_document)

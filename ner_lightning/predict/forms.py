@@ -21,6 +21,7 @@ from ner_lightning.readers.delimited import delimiter_of, read_cells
 from ner_lightning.readers.label_studio import is_task
 from ner_lightning.readers.tables import has_word_rows
 
+TaskFormat = Literal["label-studio", "doccano", "prodigy"]
 OutputFormat = Literal["conll", "jsonl", "csv", "tsv", "parquet", "label-studio", "doccano", "prodigy", "colour"]
 
 _TABLES = ("csv", "tsv", "parquet")
@@ -98,17 +99,29 @@ def write(
         _parquet(rows, file, source, entities)
     elif form in _TABLES:
         _delimited(rows, file, source, entities)
-    elif form == "label-studio":
-        _tasks(rows, file, entities)
     elif form == "conll" and source.format in ("conll", "conllu"):
         _columns(rows, file, source)
-    else:
+    elif form == "conll" or form == "colour":
         for each in rows:
-            if form in _LINES:
-                text = _LINES[form](each, entities) + "\n"
-            else:
-                text = _as_columns(each) if form == "conll" else entities.render(each, colour=True) + "\n"
+            text = _as_columns(each) if form == "conll" else entities.render(each, colour=True) + "\n"
             file.write(text.encode())
+    else:
+        write_tasks(rows, file, form=form, entities=entities)
+
+
+def write_tasks(rows: Iterable[LabelledRow], file: BinaryIO, *, form: str, entities: EntityReader) -> None:
+    """Write labelled rows in a form that needs nothing of their source.
+
+    Args:
+        rows: The rows.
+        file: Where to.
+        form: `label-studio`, `doccano`, `prodigy` or `jsonl`.
+        entities: Of the labels of the model.
+    """
+    if form == "label-studio":
+        _tasks(rows, file, entities)
+    else:
+        file.writelines(f"{_LINES[form](each, entities)}\n".encode() for each in rows)
 
 
 def as_json(each: LabelledRow, entities: EntityReader) -> str:
@@ -295,7 +308,7 @@ def _tasks(rows: Iterable[LabelledRow], file: BinaryIO, entities: EntityReader) 
         task = {**task, "predictions": [_prediction(each, task, entities)]}
         file.write(opening + b"\n" + _dumped(task).encode())
         opening = b","
-    file.write(b"\n]\n")
+    file.write(b"\n]\n" if opening == b"," else b"[]\n")
 
 
 def _task_data(row: Row) -> dict[str, Any]:

@@ -55,9 +55,7 @@ def serve(
     for name, limit in (("max_chars", max_chars), ("timeout", timeout)):
         if limit <= 0:
             raise InputError(f"--{name}={limit}: give a number above 0")
-    if not 0 <= port < 1 << 16:
-        raise InputError(f"--port={port}: give a number from 0 to 65535")
-    with _listening(host, port) as place:  # before the model is loaded, which takes a while
+    with listening(host, port) as place:  # before the model is loaded, which takes a while
         tagger = Tagger.load(
             model,
             min_score=min_score,
@@ -69,17 +67,33 @@ def serve(
             trust_remote_code=trust_remote_code,
         )
         app = make_app(tagger, max_chars=max_chars, timeout=timeout)
-        address, number = place.getsockname()[:2]
-        url = f"http://{f'[{address}]' if ':' in address else address}:{number}"
+        url = url_of(place)
         print(f"serving {model} at {url}/entities, described in {url}/openapi.json", file=sys.stderr)
-        if not ipaddress.ip_address(address).is_loopback:
-            print("whoever reaches this machine can use it: it asks for no password", file=sys.stderr)
         uvicorn.Server(uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=5)).run([place])
 
 
-def _listening(host: str, port: int) -> socket.socket:
+def listening(host: str, port: int) -> socket.socket:
+    """Listen at an address.
+
+    Args:
+        host: The address.
+        port: The port; 0 takes a free one.
+
+    Raises:
+        InputError: It cannot be listened at.
+    """
+    if not 0 <= port < 1 << 16:
+        raise InputError(f"--port={port}: give a number from 0 to 65535")
     try:
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
         return socket.create_server((host, port), family=family)
     except OSError as error:
         raise InputError(f"--host={host} --port={port} cannot be listened at: {error}") from error
+
+
+def url_of(place: socket.socket) -> str:
+    """The address of what listens; says where others reach it, too."""
+    address, port = place.getsockname()[:2]
+    if not ipaddress.ip_address(address).is_loopback:
+        print("whoever reaches this machine can use it: it asks for no password", file=sys.stderr)
+    return f"http://{f'[{address}]' if ':' in address else address}:{port}"

@@ -10,7 +10,7 @@ import logging
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import torch
@@ -23,6 +23,7 @@ from ner_lightning.errors import InputError
 from ner_lightning.hardware import inference_tokens
 from ner_lightning.onnx_model import FILE, OnnxClassifier
 from ner_lightning.predict.entities import EntityReader, LabelledRow
+from ner_lightning.predict.markup import Entities, OfSeveral, TaggedWord, TaggedWords
 from ner_lightning.products import onednn_products
 from ner_lightning.readers import Row
 from ner_lightning.sampling import LengthBatchSampler
@@ -40,14 +41,6 @@ Precision = Literal["32-true", "bf16-mixed", "16-mixed"]
 
 # of what is sorted by length together: enough for even batches, little memory
 _ROWS, _WORDS = 1024, 16_384
-
-
-class TaggedWord(NamedTuple):
-    """A word, its label, and how probable that is."""
-
-    word: str
-    label: str
-    score: float
 
 
 class Tagger:
@@ -180,13 +173,17 @@ class Tagger:
         Returns:
             Entities of a text, or a list with those of each input. An entity has `type`, `text`, `start`, `end` and
             `score`, the probability of its labels; start and end count characters of a text, and words where words
-            were given.
+            were given. A notebook shows these lists as texts with their entities marked.
 
         Raises:
             InputError: The inputs are neither.
         """
-        found = [self.entities.as_dicts(labelled) for labelled in self._label_given(inputs, documents)]
-        return found[0] if isinstance(inputs, str) else found
+        types = self.entities.types
+        found = [
+            Entities(self.entities.as_dicts(labelled), row=labelled.row, types=types)
+            for labelled in self._label_given(inputs, documents)
+        ]
+        return found[0] if isinstance(inputs, str) else OfSeveral(found)
 
     def tags(self, inputs: Any, *, documents: Sequence[int | str] | None = None) -> list[Any]:
         """Label each word.
@@ -202,10 +199,10 @@ class Tagger:
             InputError: The inputs are neither.
         """
         tagged = [
-            [TaggedWord(*each) for each in zip(labelled.row.words, labelled.labels, labelled.scores, strict=True)]
+            TaggedWords(map(TaggedWord, labelled.row.words, labelled.labels, labelled.scores))
             for labelled in self._label_given(inputs, documents)
         ]
-        return tagged[0] if isinstance(inputs, str) else tagged
+        return tagged[0] if isinstance(inputs, str) else OfSeveral(tagged)
 
     def map_batch(self, batch: dict[str, Any]) -> dict[str, Any]:
         """Label a batch of columns, as `datasets.map(batched=True)`, Ray Data and Spark pass them.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -14,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from tqdm import tqdm  # type: ignore[import-untyped]
+from tqdm.auto import tqdm  # type: ignore[import-untyped]
 
 from ner_lightning.calibration import find_entities
 from ner_lightning.checkpoints import data_state, read_checkpoint
@@ -23,7 +22,7 @@ from ner_lightning.data import TokenClassificationDataModule
 from ner_lightning.errors import InputError
 from ner_lightning.metrics import EntityScore
 from ner_lightning.model import TokenClassificationModule
-from ner_lightning.readers import read
+from ner_lightning.readers import Row, read
 from ner_lightning.scores import Counts, SplitScores, scores_of
 from ner_lightning.tags import is_entity_scheme
 
@@ -54,7 +53,7 @@ class Predictions:
     words: list[str]
     pieces: NDArray[np.int64]  # sub-words of each word
     sentences: NDArray[np.int64]  # the number of the first word of each, and that behind the last word
-    places: list[str]  # of each sentence; empty where none is known
+    rows: list[Row]  # each sentence as it was read; empty where it comes from no file
     gold: NDArray[np.int64]  # label id of each word
     predicted: NDArray[np.int64]
     probabilities: NDArray[np.float32]  # of each label, with the temperature of the run, (words, labels)
@@ -65,6 +64,11 @@ class Predictions:
     def entities(self) -> bool:
         """Whether the labels mark entities, and not each word alone."""
         return is_entity_scheme(self.labels)
+
+    @cached_property
+    def places(self) -> list[str]:
+        """File and line of each sentence; empty where none is known."""
+        return [row.place for row in self.rows]
 
     @cached_property
     def sentence_of(self) -> list[int]:
@@ -126,7 +130,7 @@ def predictions_of(
         words=words,
         pieces=_pieces(words, data.encoder),
         sentences=_borders(sentences),
-        places=_places(data, split, len(sentences)),
+        rows=_rows(data, split, len(sentences)),
         gold=gold,
         predicted=label_ids.numpy(),
         probabilities=(logits / temperature).softmax(-1).numpy(),
@@ -176,8 +180,7 @@ def _run(
     score.calibration = model.calibration
     label_ids, logits = torch.zeros(0, dtype=torch.int64), torch.zeros(0, len(model.labels))
     sentence = label_ids
-    # in a file a bar is a heap of control characters
-    for batch in tqdm(data.loader(split), desc=f"labelling {split}", leave=False, disable=not sys.stderr.isatty()):
+    for batch in tqdm(data.loader(split), desc=f"labelling {split}", leave=False, disable=None):
         batch = {n: v.to(model.device) if isinstance(v, torch.Tensor) else v for n, v in batch.items()}
         if not len(label_ids):
             label_ids = torch.zeros(batch["num_words"], dtype=torch.int64)
@@ -243,10 +246,9 @@ def _pieces(words: Sequence[str], encoder: Encoder) -> NDArray[np.int64]:
     return np.asarray(lengths)[[distinct[word] for word in words]]
 
 
-def _places(data: TokenClassificationDataModule, split: str, number: int) -> list[str]:
-    """File and line of each sentence of files, which are read again; where these do not agree with it, none."""
+def _rows(data: TokenClassificationDataModule, split: str, number: int) -> list[Row]:
+    """The sentences of files, which are read again; where these do not agree with the split, none."""
     files = paths_of(getattr(data, f"{split}_file"))
     options = replace(data.read_options, labels=tuple(data.labels))
-    rows = chain.from_iterable(read(path, options=options) for path in files)
-    found = [row.place for row in rows if row.tags is not None]
+    found = [row for row in chain.from_iterable(read(path, options=options) for path in files) if row.tags is not None]
     return found if len(found) == number else []

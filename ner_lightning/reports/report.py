@@ -13,12 +13,14 @@ from typing import Any, Literal
 from ner_lightning.checkpoints import find_checkpoint, run_folder
 from ner_lightning.errors import InputError
 from ner_lightning.files import refuse_unwritable, replacing
+from ner_lightning.predict.forms import TaskFormat
 from ner_lightning.reports.against import changes, differences, refuse_other_words, verdict
 from ner_lightning.reports.errors_of import Pair, confusion, kinds_by_type, pairs, sentence_errors
 from ner_lightning.reports.page import MARK, is_foreign, render
 from ner_lightning.reports.predictions import Predictions, predictions_of
 from ner_lightning.reports.slices import by_type, reliability, slices, thresholds
-from ner_lightning.reports.suspects import suspects
+from ner_lightning.reports.suspects import suspects as suspects_of
+from ner_lightning.reports.suspects import write_suspects
 
 _LOGGED = ("train_loss", "val_loss", "val_f1", "val_precision", "val_recall", "val_accuracy")
 
@@ -32,6 +34,8 @@ def report(
     output: str | None = None,
     json: bool = False,
     figures: str | None = None,
+    suspects: str | None = None,
+    suspects_format: TaskFormat = "label-studio",
     device: str = "auto",
     trust_remote_code: bool = False,
 ) -> Path:
@@ -45,6 +49,8 @@ def report(
         output: The page; by default `report-test.html` in the folder of the run, or `report-validation.html`.
         json: Write the same numbers beside the page, under its name with `.json`.
         figures: A folder for the figures, as PNG and SVG; needs matplotlib, the extra `report` of this package.
+        suspects: A new file for the sentences with likely annotation errors, the likeliest first, as tasks for people.
+        suspects_format: What imports it: `label-studio`, `doccano` or `prodigy`.
         device: Where to run: `auto`, `cpu`, `cuda`, `cuda:1`, ...
         trust_remote_code: Run the code that comes with the model, where it needs it.
 
@@ -64,6 +70,11 @@ def report(
         if is_foreign(path):
             raise InputError(f"{path} is there already and is no report: give another name as --output")
         refuse_unwritable(path)
+    tasks = None if suspects is None else Path(suspects).expanduser()
+    if tasks is not None:
+        if tasks.exists():
+            raise InputError(f"--suspects={suspects} is there already: give the name of a new file")
+        refuse_unwritable(tasks)
     write_figures = _drawing() if figures is not None else None
     options: dict[str, Any] = {"split": split, "file": file, "device": device, "trust_remote_code": trust_remote_code}
     found = predictions_of(checkpoint, **options)
@@ -76,6 +87,8 @@ def report(
     for path, text in zip(written, (render(numbers), dumps(numbers) + "\n"), strict=False):
         with replacing(path) as partial:
             partial.write_text(text, encoding="utf-8")
+    if tasks is not None:
+        write_suspects(found, tasks, form=suspects_format)
     if figures is not None and write_figures is not None:
         write_figures(numbers, Path(figures).expanduser())
     return page
@@ -109,7 +122,7 @@ def numbers_of(
         "thresholds": thresholds(joined),
         "learning": _learning(metrics),
         "errors": sentence_errors(found, joined, former),
-        "suspects": suspects(found),
+        "suspects": suspects_of(found),
     }
     if other is not None and former is not None:
         rows = differences(found, other)

@@ -3,15 +3,24 @@
 Confident learning (Northcutt, Jiang and Chuang, Confident Learning: Estimating Uncertainty in Dataset Labels, JAIR 70,
 2021), word by word as cleanlab does for token classification (Wang and Mueller, Detecting Label Errors in Token
 Classification Data, 2022): its `find_label_issues(filter_by="confident_learning")`, which tests compare with.
+
+They are shown on the page, and written as tasks for people.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from ner_lightning.files import replacing
+from ner_lightning.predict.entities import EntityReader, LabelledRow
+from ner_lightning.predict.forms import TaskFormat, write_tasks
+from ner_lightning.readers import Row
+from ner_lightning.readers.label_studio import is_task
 from ner_lightning.reports.predictions import Predictions
 
 _ROUNDING = 1e-6  # cleanlab's, below a threshold
@@ -33,6 +42,42 @@ def suspects(split: Predictions) -> list[dict[str, Any]]:
         labels = split.labels[given], split.labels[instead]
         found.setdefault(number, row)["suspects"].append([word - start, *labels, *both])
     return list(found.values())
+
+
+def write_suspects(split: Predictions, path: Path, *, form: TaskFormat) -> None:
+    """Write these sentences, in the same order, as tasks with the predicted entities.
+
+    A field `suspect` tells where the sentence stands, its suspicious labels, and what is more probable.
+
+    Args:
+        split: What a run predicts.
+        path: The file.
+        form: Of the tasks.
+    """
+    with replacing(path) as partial, partial.open("wb") as file:
+        write_tasks(_labelled(split), file, form=form, entities=EntityReader(split.labels))
+
+
+def _labelled(split: Predictions) -> Iterator[LabelledRow]:
+    for sentence in suspects(split):
+        number, words = sentence["sentence"] - 1, sentence["words"]
+        start, end = split.sentences[number : number + 2].tolist()
+        told = [
+            f"{words[word]}: {given} ({100 * own:.0f} %), or rather {instead} ({100 * other:.0f} %)"
+            for word, given, instead, own, other in sentence["suspects"]
+        ]
+        row = split.rows[number] if split.rows else Row(words, None, None, None, None, "", None, {})
+        ids = split.predicted[start:end]
+        scores = split.probabilities[np.arange(start, end), ids].tolist()
+        suspect = ": ".join([*filter(None, [sentence["place"]]), "; ".join(told)])
+        yield LabelledRow(_with_field(row, suspect), [split.labels[each] for each in ids], scores)
+
+
+def _with_field(row: Row, suspect: str) -> Row:
+    if is_task(row.record):
+        return row._replace(record={**row.record, "data": {**row.record["data"], "suspect": suspect}})
+    record = {} if row.lines is not None else row.record  # of a table with one word a row it has columns
+    return row._replace(lines=None, record={**record, "suspect": suspect})
 
 
 def label_issues(label_ids: NDArray[np.int64], probabilities: NDArray[np.float32]) -> NDArray[np.int64]:

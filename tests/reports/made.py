@@ -6,6 +6,7 @@ import numpy as np
 import torch
 
 from ner_lightning.metrics import EntityScore
+from ner_lightning.readers import Row
 from ner_lightning.reports.predictions import Predictions
 from ner_lightning.scores import SplitScores
 from ner_lightning.tags import label_list
@@ -18,6 +19,7 @@ def predictions(gold, predicted, *, words=None, probabilities=None, seen=None, l
         np.array([labels.index(tag) for tag in chain.from_iterable(tags)], dtype=np.int64) for tags in (gold, predicted)
     ]
     lengths = [len(tags) for tags in gold]
+    words = words or np.split([f"w{number}" for number in range(len(ids[0]))], np.cumsum(lengths))[:-1]
     if probabilities is None:
         probabilities = np.full((len(ids[0]), len(labels)), 0.1 / max(len(labels) - 1, 1), dtype=np.float32)
         probabilities[np.arange(len(ids[1])), ids[1]] = 0.9
@@ -32,10 +34,13 @@ def predictions(gold, predicted, *, words=None, probabilities=None, seen=None, l
     return Predictions(
         split=SplitScores("test", file="test.conll", scores=scores),
         labels=labels,
-        words=list(chain.from_iterable(words)) if words else [f"w{number}" for number in range(len(ids[0]))],
+        words=list(map(str, chain.from_iterable(words))),
         pieces=np.ones(len(ids[0]), dtype=np.int64),
         sentences=np.cumsum([0, *lengths]),
-        places=[f"test.conll:{number}" for number in range(len(lengths))],
+        rows=[
+            Row(list(map(str, words[number])), gold[number], None, None, None, f"test.conll:{number}", None, {})
+            for number in range(len(lengths))
+        ],
         gold=ids[0],
         predicted=ids[1],
         probabilities=probabilities,

@@ -59,6 +59,7 @@ def written(runs, tmp_path_factory):
     folder = tmp_path_factory.mktemp("written")
     run, other = (str(runs / f"version_{number}") for number in (0, 1))
     options = ["--against", other, f"--output={folder / 'page.html'}", "--json", "--device=cpu"]
+    options += [f"--suspects={folder / 'tasks.jsonl'}", "--suspects_format=doccano"]
     assert main(["report", run, *options]) == 0
     return folder
 
@@ -87,6 +88,13 @@ def test_the_labels_are_those_of_the_tagger(checkpoint, found):
     assert [found.labels[label] for label in found.predicted] == [word.label for word in tagged]
     own = found.probabilities[np.arange(len(found.words)), found.predicted]
     assert own == pytest.approx([word.score for word in tagged], abs=1e-5)
+
+
+def test_suspects_are_tasks_in_the_order_of_the_page(written):
+    listed = json.loads((written / "page.json").read_text())["suspects"]
+    tasks = [json.loads(line) for line in (written / "tasks.jsonl").read_text().splitlines()]
+    assert [task["text"] for task in tasks] == [" ".join(row["words"]) for row in listed]
+    assert all(task["suspect"].startswith(f"{row['place']}: ") for task, row in zip(tasks, listed, strict=True))
 
 
 def test_words_places_and_what_training_has(conll_files, tiny_model, found):
@@ -245,6 +253,8 @@ def test_what_is_refused(checkpoint, runs, tmp_path, monkeypatch):
     with pytest.raises(InputError, match=r"--output=page.txt: give a name that ends in .html"):
         report(str(checkpoint), output="page.txt")
     Path(page["output"]).write_text("my thesis")
+    with pytest.raises(InputError, match=r"--suspects=.*page.html is there already: give the name of a new file"):
+        report(str(checkpoint), suspects=page["output"])
     with pytest.raises(InputError, match=r"page.html is there already and is no report"):
         report(str(checkpoint), **page)
     with pytest.raises(InputError, match=r"no best.ckpt and no last.ckpt"):
