@@ -305,8 +305,7 @@ def test_a_second_ctrl_c_leaves_at_once(tmp_path, monkeypatch, conll_files, tiny
 
 @linux
 @pytest.mark.slow
-@pytest.mark.parametrize("rank", [0, 1])
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1], ids=["SIGTERM", "SIGUSR1"])
+@pytest.mark.parametrize(("rank", "number"), [(0, signal.SIGTERM), (1, signal.SIGUSR1)])
 def test_a_signal_to_one_process_of_two_ends_both(tmp_path, monkeypatch, conll_files, tiny_model, rank, number):
     monkeypatch.chdir(tmp_path)
     with Running([*arguments(conll_files, tiny_model), *TWO]) as run:
