@@ -228,12 +228,12 @@ class Interruption(BetweenSteps):
 
 @contextmanager
 def ending_with_launcher() -> Iterator[None]:
-    """End the processes that Lightning starts beside the first one when that one ends, for whatever reason.
+    """End the processes that Lightning or torchrun has started when what has started them ends, for whatever reason.
 
-    They might wait for it in the network for half an hour.
+    They might wait for the first one in the network for half an hour, or train on.
     """
-    before = os.environ.get(_LAUNCHER)
-    if before is not None and "LOCAL_RANK" in os.environ:
+    before = os.environ.get(_LAUNCHER, os.getppid())
+    if "LOCAL_RANK" in os.environ and (_LAUNCHER in os.environ or TorchElasticEnvironment.detect()):
         threading.Thread(target=end_with, args=[int(before), _GRACE], daemon=True).start()
     os.environ[_LAUNCHER] = str(os.getpid())
     try:
