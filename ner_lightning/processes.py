@@ -165,12 +165,13 @@ def run_command(title: str, args: Sequence[str], *, inside: Sequence[str] = ()) 
 
 @contextmanager
 def ending_with_launcher() -> Iterator[None]:
-    """End this process when the one ends that started it, for whatever reason: Lightning's first one, or a command.
+    """End this process when the one that started it does, for whatever reason: Lightning's first, torchrun, a command.
 
     Beside a first one that is gone it might wait in the network for half an hour; after a command it would train beside
     the next one, which goes on with the same runs.
     """
-    before = os.environ.get(_LAUNCHER)
+    torchrun = os.getppid() if "TORCHELASTIC_RUN_ID" in os.environ else None
+    before = os.environ.get(_LAUNCHER, torchrun)
     if before is not None and ("LOCAL_RANK" in os.environ or int(before) == os.getppid()):
         threading.Thread(target=_end_with, args=[int(before)], daemon=True).start()
     os.environ[_LAUNCHER] = str(os.getpid())

@@ -35,7 +35,7 @@ def rows(text):
     return {first: rest for first, *rest in reversed(cells)}  # of tables with the same rows, those of the first
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_training_stands_beside_its_peers_and_its_variants(run):
     pytest.importorskip("accelerate")
     variants = ("--ours=one=--trainer.precision=32-true", "--ours=two=--trainer.precision=32-true --model.onednn=true")
@@ -51,7 +51,7 @@ def test_training_stands_beside_its_peers_and_its_variants(run):
     assert "Weights of `two` after training differ from those of `one` by at most 0.0e+00" in text
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_prediction_finds_what_the_pipeline_finds(run):
     found = rows(run(prediction))
     assert {"Tagger", "predict"} < found.keys()

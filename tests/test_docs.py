@@ -1,7 +1,9 @@
 """What the docs say runs as it stands there, and the options that they name are there."""
 
 import inspect
+import os
 import re
+import signal
 import subprocess
 import sys
 import time
@@ -51,15 +53,12 @@ def test_options_that_are_named_are_there(capsys):
     commands = (predict, serve, demo, export, seeds, tune, learning_curve, compare, report)
     known = {*options, *(name for each in commands for name in inspect.signature(each).parameters)}
     known |= {*re.findall(r"--(\w+)", capsys.readouterr().out), "config", "ckpt_path", "debug", "print_config", "help"}
-    known |= {
-        "optimizer",
-        "lr_scheduler",
-        "nproc_per_node",
-        "logdir",
-        "repo",
-    }  # of LightningCLI, torchrun, tensorboard, hf
+    # of LightningCLI, torchrun, tensorboard, hf
+    known |= {"optimizer", "lr_scheduler", "nproc_per_node", "logdir", "repo"}
+    known |= {"nnodes", "node_rank", "master_addr", "master_port", "signals", "kill"}  # of torchrun and srun
     known |= {"search"}  # `tune` takes it off an option of `fit`
     for page, text in PAGES.items():
+        text = re.sub("^#SBATCH.*", "", text, flags=re.MULTILINE)
         for name in re.findall(r"(?<![\w-])--(?:search\.(?=\w))?([a-z]\w*(?:\.\w+)*)", text):
             group, *rest = name.split(".")
             assert group in known, f"{page}: --{name}"
@@ -137,6 +136,37 @@ def test_the_script_with_another_loss_trains_and_tests(tmp_path):
         config = ["--config=quickstart"] if command == "fit" else []
         subprocess.run([sys.executable, "focal.py", command, *config, *few], cwd=tmp_path, check=True)
     assert (tmp_path / "runs/version_0/checkpoints/last.test.json").is_file()
+
+
+@pytest.mark.long
+@pytest.mark.timeout(120)
+@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="needs /proc")
+def test_the_script_for_slurm_starts_and_goes_on(tmp_path):
+    (script,) = blocks(PAGES["runs"], "bash")
+    script = script.replace("--trainer.num_nodes=2 --trainer.devices=4", " ".join(QUIET)).replace("conll", "quickstart")
+    (tmp_path / "job.sh").write_text(script)
+    few = "--checkpoint.every_n_train_steps=1 --trainer.max_steps=100000 --trainer.max_epochs=-1"
+    for name, does in (("srun", f'shift; exec "$@" {few}'), ("scontrol", 'echo "$@" >> requeued')):
+        (tmp_path / name).write_text(f"#!/bin/bash\n{does}\n")
+        (tmp_path / name).chmod(0o755)
+    names = {"NTASKS": "1", "PROCID": "0", "LOCALID": "0", "NODEID": "0", "JOB_ID": "7", "JOB_NAME": "ner"}
+    environment = os.environ | {f"SLURM_{name}": value for name, value in names.items()}
+    environment["PATH"] = f"{tmp_path}:{Path(sys.executable).parent}:{environment['PATH']}"
+    environment["PYTHONPATH"] = str(ROOT)
+    last, steps = tmp_path / "runs/quickstart/version_0/checkpoints/last.ckpt", [0]
+    for time_ in (1, 2):
+        job = subprocess.Popen(["bash", "job.sh"], cwd=tmp_path, env=environment)
+        before = last.stat().st_mtime_ns if last.is_file() else 0
+        while not last.is_file() or last.stat().st_mtime_ns == before:
+            assert job.poll() is None
+            time.sleep(0.1)
+        (task,) = Path(f"/proc/{job.pid}/task/{job.pid}/children").read_text().split()
+        os.kill(int(task), signal.SIGUSR1)
+        job.wait()
+        assert (tmp_path / "requeued").read_text() == "requeue 7\n" * time_
+        steps.append(torch.load(last, weights_only=True)["global_step"])
+    assert steps == sorted(set(steps))
+    assert [path.name for path in (tmp_path / "runs/quickstart").iterdir()] == ["version_0"]
 
 
 @pytest.mark.long

@@ -199,6 +199,7 @@ def arguments(conll_files, tiny_model):
     return ["fit", *files, f"--model.model_name_or_path={tiny_model}", *quiet, "--trainer.max_epochs=100000"]
 
 
+TORCHRUN = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node=3"]
 TWO = ["--trainer.devices=2", "--trainer.strategy=ddp"]
 
 
@@ -306,8 +307,7 @@ def test_a_second_ctrl_c_leaves_at_once(tmp_path, monkeypatch, conll_files, tiny
 
 @linux
 @pytest.mark.slow
-@pytest.mark.parametrize("rank", [0, 1])
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1], ids=["SIGTERM", "SIGUSR1"])
+@pytest.mark.parametrize(("rank", "number"), [(0, signal.SIGTERM), (1, signal.SIGUSR1)])
 def test_a_signal_to_one_process_of_two_ends_both(tmp_path, monkeypatch, conll_files, tiny_model, rank, number):
     monkeypatch.chdir(tmp_path)
     with Running([*arguments(conll_files, tiny_model), *TWO]) as run:
@@ -369,6 +369,19 @@ def test_a_killed_process_ends_both_and_is_named(tmp_path, monkeypatch, conll_fi
     assert err.endswith("error: process 1 of 2 was killed by SIGKILL; all others end with it\n")
 
 
+@linux
+@pytest.mark.long
+def test_processes_do_not_outlive_torchrun(tmp_path, monkeypatch, conll_files, tiny_model):
+    monkeypatch.chdir(tmp_path)
+    with Running(arguments(conll_files, tiny_model), launch=[*TORCHRUN, "-m", "ner_lightning"]) as run:
+        run.wait_for("runs/version_0/checkpoints/last.ckpt")
+        others = run.others()
+        run.process.send_signal(signal.SIGUSR1)  # which it does not know
+        run.process.wait()
+        assert len(others) == 3
+        assert ended(others)
+
+
 FAILS = """
 import os, sys
 from lightning.pytorch import Callback
@@ -386,7 +399,6 @@ class Fails(Callback):
 sys.argv.insert(1, f"{how}:{rank}")  # with which others are started
 sys.exit(main(sys.argv[2:], callbacks=[Fails()]))
 """
-TORCHRUN = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node=3"]
 
 
 @linux

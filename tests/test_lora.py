@@ -243,7 +243,7 @@ def test_a_run_from_fit_to_a_pipeline_without_peft(fit, tmp_path, monkeypatch, c
     assert main(["fit", "--ckpt_path=last", "--model.lora.rank=8", "--trainer.max_epochs=4", *QUIET]) == 1
     assert "--model.lora={'rank': 8, 'dropout': 0.0}, but" in capsys.readouterr().err
 
-    path = Path("runs/version_1/checkpoints/last.ckpt")
+    path = Path("runs/version_0/checkpoints/last.ckpt")
     adapted = TokenClassificationModule.load_from_checkpoint(path).eval()
     batch = batch_of(adapted)
     expected = adapted(batch).logits

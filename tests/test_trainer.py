@@ -2,8 +2,10 @@
 
 import os
 import re
+import shutil
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -114,3 +116,55 @@ def test_torchrun_trains_one_model_in_one_folder(conll_files, tiny_model, tmp_pa
     done = torchrun("test", "--trainer.accelerator=cpu", "--trainer.devices=1")
     assert done.returncode != 0
     assert "error: --trainer.devices=1, but torchrun has started 2 processes" in done.stderr
+
+
+@pytest.fixture
+def two_hosts():
+    """Commands that run something on either of two hosts: namespaces of the network with a cable between them."""
+    if shutil.which("ip") is None or os.geteuid() != 0:
+        pytest.skip("namespaces of the network need root and iproute2")
+    hosts = [f"ner{os.getpid()}{side}" for side in "ab"]
+    made = subprocess.run(["ip", "netns", "add", hosts[0]], check=False)
+    if made.returncode:
+        pytest.skip("no namespaces of the network here")
+    ip = partial(subprocess.run, check=True)
+    ip(["ip", "netns", "add", hosts[1]])
+    ip(["ip", "link", "add", "cable0", "netns", hosts[0], "type", "veth", "peer", "name", "cable1", "netns", hosts[1]])
+    for number, host in enumerate(hosts):
+        ip(["ip", "-n", host, "addr", "add", f"10.77.0.{number + 1}/24", "dev", f"cable{number}"])
+        for device in ("lo", f"cable{number}"):
+            ip(["ip", "-n", host, "link", "set", device, "up"])
+    yield [["ip", "netns", "exec", host, "env", f"GLOO_SOCKET_IFNAME=cable{n}"] for n, host in enumerate(hosts)]
+    for host in hosts:
+        ip(["ip", "netns", "del", host])
+
+
+@pytest.mark.long
+@pytest.mark.timeout(600)
+def test_two_hosts_train_one_model_and_score_what_one_does(two_hosts, conll_files, tiny_model, tmp_path):
+    program = [sys.executable, "-m", "ner_lightning"]
+    run = partial(
+        subprocess.Popen,
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+    def on_both(*args):
+        here = "--master_addr=10.77.0.1 --master_port=29500".split()
+        launch = [sys.executable, "-m", "torch.distributed.run", "--nnodes=2", "--nproc_per_node=1", *here]
+        runs = [run([*on, *launch, f"--node_rank={n}", *program[1:], *args]) for n, on in enumerate(two_hosts)]
+        told = [each.communicate() for each in runs]
+        assert [each.returncode for each in runs] == [0, 0], told
+        return told[0][0]
+
+    cpu = ["--trainer.accelerator=cpu"]
+    files = [f"--data.{split}_file={conll_files / split}.conll" for split in ("train", "validation", "test")]
+    model = [f"--model.model_name_or_path={tiny_model}", "--data.batch_size=1", "--trainer.max_epochs=1"]
+    assert "in training on 2 x cpu" in on_both("fit", *files, *model, *cpu)
+    assert [path.name for path in (tmp_path / "runs").iterdir()] == ["version_0"]
+    alone = run([*program, "test", *cpu]).communicate()[0]
+    assert "11 words scored" in alone
+    assert on_both("test", *cpu) == alone

@@ -319,9 +319,15 @@ sys.exit(main(sys.argv[2:]))
 """
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("size", [100, 9000])
-@pytest.mark.parametrize("there", [True, False])
+@pytest.mark.parametrize(
+    ("size", "there"),
+    [
+        pytest.param(100, False, marks=pytest.mark.long),
+        pytest.param(100, True, marks=pytest.mark.long),
+        pytest.param(9000, False, marks=pytest.mark.slow),
+        pytest.param(9000, True, marks=pytest.mark.slow),
+    ],
+)
 def test_a_disk_that_is_full_leaves_all_as_it_was(best, trained, folder, size, there):
     """A real one: the system refuses to let files grow; safetensors says so in its own way."""
     if not there:

@@ -783,8 +783,14 @@ def test_a_push_that_hangs_is_given_up_in_time(run, hub, monkeypatch, tmp_path, 
     assert run.pushed(hub) == [ONE]
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize(("mode", "broken"), [("lfs", False), ("xet", False), ("lfs", True)])
+@pytest.mark.parametrize(
+    ("mode", "broken"),
+    [
+        pytest.param("lfs", False, marks=pytest.mark.slow),
+        pytest.param("xet", False, marks=pytest.mark.long),
+        pytest.param("lfs", True, marks=pytest.mark.long),
+    ],
+)
 def test_the_token_is_in_no_file_no_word_and_no_request_but_its_header(tmp_path, mode, broken):
     sentinel = "hf_" + "Sentinel" * 4
     options = {"lfs": {}, "xet": {"xet": True}}[mode]
