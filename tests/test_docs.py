@@ -53,7 +53,7 @@ def test_options_that_are_named_are_there(capsys):
     known = {*options, *(name for each in commands for name in inspect.signature(each).parameters)}
     known |= {*re.findall(r"--(\w+)", capsys.readouterr().out), "config", "ckpt_path", "debug", "print_config", "help"}
     known |= {"optimizer", "lr_scheduler", "nproc_per_node", "logdir"}  # of LightningCLI, torchrun, tensorboard
-    known |= {"nnodes", "node_rank", "master_addr", "master_port", "signals", "kill"}  # of torchrun and srun
+    known |= {"nnodes", "node_rank", "master_addr", "master_port", "kill"}  # of torchrun and srun
     known |= {"search"}  # `tune` takes it off an option of `fit`
     for page, text in PAGES.items():
         text = re.sub("^#SBATCH.*", "", text, flags=re.MULTILINE)
