@@ -55,7 +55,7 @@ def test_options_that_are_named_are_there(capsys):
     known |= {*re.findall(r"--(\w+)", capsys.readouterr().out), "config", "ckpt_path", "debug", "print_config", "help"}
     # of LightningCLI, torchrun, tensorboard, hf
     known |= {"optimizer", "lr_scheduler", "nproc_per_node", "logdir", "repo"}
-    known |= {"nnodes", "node_rank", "master_addr", "master_port", "signals", "kill"}  # of torchrun and srun
+    known |= {"nnodes", "node_rank", "master_addr", "master_port", "kill"}  # of torchrun and srun
     known |= {"search"}  # `tune` takes it off an option of `fit`
     for page, text in PAGES.items():
         text = re.sub("^#SBATCH.*", "", text, flags=re.MULTILINE)
