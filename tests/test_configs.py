@@ -116,7 +116,13 @@ def test_quickstart_runs_without_a_network(tmp_path, monkeypatch, capsys):
 CLASSIC = ROOT / "configs/conll.yaml"
 # the kinds of precision that a processor has; 16-mixed is there taken for bf16-mixed
 PRECISIONS = ["32-true", "bf16-mixed", "16-mixed", "bf16-true", "16-true", "64-true"]
-EVERY = [pytest.param(c, p, marks=pytest.mark.slow, id=f"{c.stem}-{p}") for c in CONFIGS for p in PRECISIONS]
+# each precision with one config, each config with one precision; all of both are `long`
+SOME = {*((CLASSIC, precision) for precision in PRECISIONS), *((config, "bf16-mixed") for config in CONFIGS)}
+EVERY = [
+    pytest.param(c, p, marks=pytest.mark.slow if (c, p) in SOME else pytest.mark.long, id=f"{c.stem}-{p}")
+    for c in CONFIGS
+    for p in PRECISIONS
+]
 
 
 @pytest.mark.parametrize(("config", "precision"), [pytest.param(CLASSIC, "bf16-mixed", id="bf16-mixed"), *EVERY])
@@ -133,7 +139,7 @@ def test_a_config_runs_in_each_precision(config, precision, hub, tiny_model, tmp
     assert "words scored" in capsys.readouterr().out
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.timeout(1800)
 def test_quickstart_learns_to_find_names_that_it_has_never_seen(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)

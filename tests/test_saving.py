@@ -156,7 +156,7 @@ def save_until_killed(path):
 
 
 @pytest.mark.filterwarnings("ignore:.*multi-threaded, use of fork:DeprecationWarning")
-@pytest.mark.parametrize("kills", [5, pytest.param(60, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("kills", [5, pytest.param(60, marks=pytest.mark.long)])
 def test_a_kill_while_it_is_written_leaves_a_checkpoint_whole(tmp_path, monkeypatch, kills):
     shared = Path("/dev/shm")  # of another file system, where there is one: what is moved from there is copied
     random.seed(0)

@@ -44,7 +44,7 @@ def loop(tmp_path, monkeypatch, tiny_model):
     fit += ["--trainer.enable_progress_bar=false", "--trainer.log_every_n_steps=1"]
 
     def run(annotate):
-        before, after = re.findall(r"```sh\n(.*?)```", GUIDE, re.DOTALL)
+        before, after, *_ = re.findall(r"```sh\n(.*?)```", GUIDE, re.DOTALL)
         for commands in (before, after):
             for command in commands.splitlines():
                 args = shlex.split(command.removeprefix("python -m ner_lightning "))

@@ -387,7 +387,7 @@ def test_a_file_that_changes_on_the_way_is_refused(label, monkeypatch):
 # any size
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_memory_stays_flat_however_long_the_file_is(here, checkpoint):
     def peak(lines):
         with open("in.txt", "w") as file:
