@@ -82,9 +82,11 @@ def test_without_a_launcher_nothing_is_changed(monkeypatch):
     assert launched_processes(devices=2, num_nodes=1) == {}
 
 
-@pytest.mark.slow
 @pytest.mark.timeout(300)
-@pytest.mark.parametrize("more", [[], ["--trainer.logger=false"]])
+@pytest.mark.parametrize(
+    "more",
+    [pytest.param([], marks=pytest.mark.slow), pytest.param(["--trainer.logger=false"], marks=pytest.mark.long)],
+)
 def test_torchrun_trains_one_model_in_one_folder(conll_files, tiny_model, tmp_path, more):
     files = [f"--data.{split}_file={conll_files / split}.conll" for split in ("train", "validation", "test")]
     options = [f"--model.model_name_or_path={tiny_model}", "--trainer.accelerator=cpu", "--trainer.max_epochs=1"]

@@ -324,7 +324,7 @@ sys.exit(main(sys.argv[2:]))
     [
         pytest.param(100, False, marks=pytest.mark.long),
         pytest.param(100, True, marks=pytest.mark.long),
-        pytest.param(9000, False, marks=pytest.mark.slow),
+        pytest.param(9000, False, marks=pytest.mark.long),
         pytest.param(9000, True, marks=pytest.mark.slow),
     ],
 )

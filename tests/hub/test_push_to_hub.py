@@ -359,7 +359,7 @@ def test_of_two_processes_only_the_first_speaks(served, tmp_path, conll_files, t
     assert same(at_head(fake, tmp_path), saved("runs/version_0/checkpoints/best.ckpt"))
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_run_without_the_callback_can_be_pushed_too(served, fit, tmp_path):
     fake = served()
     assert fit() == 0
