@@ -116,11 +116,7 @@ def test_quickstart_runs_without_a_network(tmp_path, monkeypatch, capsys):
 CLASSIC = ROOT / "configs/conll.yaml"
 # the kinds of precision that a processor has; 16-mixed is there taken for bf16-mixed
 PRECISIONS = ["32-true", "bf16-mixed", "16-mixed", "bf16-true", "16-true", "64-true"]
-EVERY = [  # the other configs are `long`
-    pytest.param(c, p, marks=pytest.mark.slow if c == CLASSIC else pytest.mark.long, id=f"{c.stem}-{p}")
-    for c in CONFIGS
-    for p in PRECISIONS
-]
+EVERY = [pytest.param(c, p, marks=pytest.mark.long, id=f"{c.stem}-{p}") for c in CONFIGS for p in PRECISIONS]
 
 
 @pytest.mark.parametrize(("config", "precision"), [pytest.param(CLASSIC, "bf16-mixed", id="bf16-mixed"), *EVERY])

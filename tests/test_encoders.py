@@ -273,7 +273,7 @@ KINDS = {
 
 # of each way to see words one in the default suite; the others are slow together
 QUICK = {"BERT", "RoBERTa", "Llama-3", "DeBERTa-v3"}
-SLOW = {"XLM-R", "ModernBERT", "GPT-2", "Llama-2", "mT5", "BLOOM", "XLNet", "BigBird"}
+SLOW = {"XLM-R", "ModernBERT", "Llama-2", "BLOOM"}
 MARKS = {**dict.fromkeys(KINDS, pytest.mark.long), **dict.fromkeys(SLOW, pytest.mark.slow), **dict.fromkeys(QUICK, ())}
 kinds = pytest.mark.parametrize("kind", [pytest.param(name, marks=marks) for name, marks in MARKS.items()])
 # where a run of marks becomes a sub-word that goes over the ends of words, which can belong to one of them alone

@@ -128,7 +128,7 @@ def test_the_lines_to_type_next_name_the_script(run, monkeypatch):
     assert Path("runs/version_0/config.yaml").read_text().startswith("# python my_run.py fit ")
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_script_of_ten_lines_has_the_errors_and_the_help_of_the_package(arguments):
     def script(*args):
         path = Path(__file__).parent / "custom_run.py"

@@ -68,8 +68,9 @@ def documents(*, count=6, seed=0):
     return [list(numbers.choice(words, size=n)) for n in lengths], np.repeat(range(count), 4).tolist()
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("kind", ["roberta", "distilbert"])
+@pytest.mark.parametrize(
+    "kind", [pytest.param("roberta", marks=pytest.mark.slow), pytest.param("distilbert", marks=pytest.mark.long)]
+)
 def test_each_kind_finds_equal_entities_in_texts_of_any_length(kind, onnx, tiny_model, tmp_path):
     torch.manual_seed(0)
     tokenizer = load_tokenizer(str(tiny_model))

@@ -323,9 +323,9 @@ sys.exit(main(sys.argv[2:]))
     ("size", "there"),
     [
         pytest.param(100, False, marks=pytest.mark.long),
-        pytest.param(100, True, marks=pytest.mark.long),
+        pytest.param(100, True, marks=pytest.mark.slow),
         pytest.param(9000, False, marks=pytest.mark.long),
-        pytest.param(9000, True, marks=pytest.mark.slow),
+        pytest.param(9000, True, marks=pytest.mark.long),
     ],
 )
 def test_a_disk_that_is_full_leaves_all_as_it_was(best, trained, folder, size, there):

@@ -368,7 +368,7 @@ def test_a_run_without_the_callback_can_be_pushed_too(served, fit, tmp_path):
     assert b'model="user/ner"' in fake.repo(*REPO).head()["README.md"].data
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_after_a_test_its_scores_are_pushed_into_the_card(served, fit, tmp_path, conll_files):
     fake = served()
     assert fit(*pushing(license="mit")) == 0

@@ -198,7 +198,7 @@ def readable(value):
 
 @pytest.mark.parametrize(
     ("mode", "where", "fault"),
-    [pytest.param(*case, marks=pytest.mark.slow if case[0] == "xet" else ()) for case in MATRIX],
+    [pytest.param(*case, marks=pytest.mark.long if case[0] == "xet" else ()) for case in MATRIX],
     ids=readable,
 )
 def test_a_push_that_fails_loses_tears_and_doubles_nothing(run, hub, waits, monkeypatch, mode, where, fault):
