@@ -79,7 +79,7 @@ def test_start_up_stands_beside_imports(run):
     assert found["predict, one sentence"][2] == "imports of Tagger"
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_process_that_fails_shows_its_last_lines(tmp_path):
     with pytest.raises(SystemExit, match=r"(?s)benchmarks\.inputs .*ended with 1:.*KeyError: 'files'"):
         measuring.fresh_process("benchmarks.inputs", {}, folder=tmp_path)

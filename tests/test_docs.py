@@ -127,7 +127,7 @@ def test_links_lead_to_files_and_headings(page):
         assert not target or (path.parent / target).exists(), target
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_the_script_with_another_loss_trains_and_tests(tmp_path):
     (script,) = [block for block in blocks(PAGES["extend"], "python") if block.startswith("# focal.py")]
     (tmp_path / "focal.py").write_text(script)

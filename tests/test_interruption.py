@@ -306,8 +306,13 @@ def test_a_second_ctrl_c_leaves_at_once(tmp_path, monkeypatch, conll_files, tiny
 
 
 @linux
-@pytest.mark.slow
-@pytest.mark.parametrize(("rank", "number"), [(0, signal.SIGTERM), (1, signal.SIGUSR1)])
+@pytest.mark.parametrize(
+    ("rank", "number"),
+    [
+        pytest.param(0, signal.SIGTERM, marks=pytest.mark.long),
+        pytest.param(1, signal.SIGUSR1, marks=pytest.mark.slow),
+    ],
+)
 def test_a_signal_to_one_process_of_two_ends_both(tmp_path, monkeypatch, conll_files, tiny_model, rank, number):
     monkeypatch.chdir(tmp_path)
     with Running([*arguments(conll_files, tiny_model), *TWO]) as run:
@@ -323,7 +328,7 @@ def test_a_signal_to_one_process_of_two_ends_both(tmp_path, monkeypatch, conll_f
 
 
 @linux
-@pytest.mark.slow
+@pytest.mark.long
 def test_ctrl_c_in_a_terminal_ends_two_processes_as_one(tmp_path, monkeypatch, conll_files, tiny_model):
     monkeypatch.chdir(tmp_path)
     with Running([*arguments(conll_files, tiny_model), *TWO]) as run:
@@ -338,8 +343,9 @@ def test_ctrl_c_in_a_terminal_ends_two_processes_as_one(tmp_path, monkeypatch, c
 
 
 @linux
-@pytest.mark.slow
-@pytest.mark.parametrize("moment", [0.0, 2.0])
+@pytest.mark.parametrize(
+    "moment", [pytest.param(0.0, marks=pytest.mark.slow), pytest.param(2.0, marks=pytest.mark.long)]
+)
 def test_a_process_does_not_outlive_the_one_that_launched_it(tmp_path, monkeypatch, conll_files, tiny_model, moment):
     monkeypatch.chdir(tmp_path)
     with Running([*arguments(conll_files, tiny_model), *TWO]) as run:

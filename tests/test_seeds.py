@@ -218,10 +218,8 @@ def test_two_seeds_from_training_to_the_table(options, capfd):
     assert "no difference can be told: 0.00 to 0.00" in capfd.readouterr().out
 
 
-@pytest.mark.parametrize(
-    "number",
-    [pytest.param(signal.SIGINT, marks=pytest.mark.slow), pytest.param(signal.SIGTERM, marks=pytest.mark.long)],
-)
+@pytest.mark.long
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_stops_the_set_which_goes_on_later(options, number, tmp_path):
     command = [sys.executable, "-m", "ner_lightning", "seeds", "--seeds=2", *options, "--trainer.max_epochs=100000"]
     with subprocess.Popen(command, start_new_session=True, stderr=subprocess.PIPE, text=True) as process:

@@ -348,7 +348,7 @@ def test_a_run_that_is_stopped_pushes_its_newest_model(number, served, tmp_path,
     assert same(at_head(fake, tmp_path), saved("runs/version_0/checkpoints/last.ckpt"))
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_of_two_processes_only_the_first_speaks(served, tmp_path, conll_files, tiny_model, monkeypatch):
     fake = served()
     monkeypatch.chdir(tmp_path)
