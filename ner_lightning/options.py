@@ -8,6 +8,7 @@ an option was given.
 from __future__ import annotations
 
 import json
+from inspect import signature
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +17,7 @@ from jsonargparse import Namespace
 from lightning_utilities.core.rank_zero import rank_zero_info
 
 from ner_lightning.checkpoints import data_state, find_checkpoint
+from ner_lightning.data import TokenClassificationDataModule
 from ner_lightning.errors import InputError
 from ner_lightning.pretrained import exported_options, load_config, trained_labels
 
@@ -112,6 +114,21 @@ def recorded_options(checkpoint: dict[str, Any], subcommand: str, *, given: Any)
     if not own_source or same_dataset:  # the very rows, whatever the branch holds by now
         options["data.dataset_revision"] = state.get("dataset_commit") or data.get("dataset_revision")
     return {name: value for name, value in options.items() if name not in _LINKED}
+
+
+def recorded_data(checkpoint: dict[str, Any]) -> dict[str, Any]:
+    """The options of the datamodule that read the very data of a run again, as far as its checkpoint records them.
+
+    Args:
+        checkpoint: Its content.
+    """
+    state, recorded = data_state(checkpoint), checkpoint.get("datamodule_hyper_parameters", {})
+    known = signature(TokenClassificationDataModule).parameters
+    options = {name: value for name, value in recorded.items() if name in known}
+    options["dataset_revision"] = state.get("dataset_commit") or options.get("dataset_revision")
+    if options.get("seed") is None:  # which decides what validation_split draws
+        options["seed"] = state.get("seed")
+    return options
 
 
 def options_of_the_model(config: Any) -> dict[str, Any]:

@@ -14,14 +14,13 @@ import time
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from inspect import signature
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 
-from ner_lightning.checkpoints import data_state, decoding_of
+from ner_lightning.checkpoints import decoding_of
 from ner_lightning.data import TokenClassificationDataModule
 from ner_lightning.decoding import Grammar, argmax
 from ner_lightning.errors import InputError, first_line
@@ -29,6 +28,7 @@ from ner_lightning.files import naming
 from ner_lightning.hardware import inference_tokens
 from ner_lightning.metrics import EntityScore
 from ner_lightning.onnx_model import FILE, NEEDED, OnnxClassifier
+from ner_lightning.options import recorded_data
 from ner_lightning.pretrained import load_token_classifier
 from ner_lightning.products import onednn_products
 
@@ -139,17 +139,10 @@ class _Trial:
         trust_remote_code: bool,
     ) -> None:
         options = checkpoint["hyper_parameters"]
-        recorded = checkpoint.get("datamodule_hyper_parameters", {})
-        data = {
-            name: recorded[name] for name in signature(TokenClassificationDataModule).parameters if name in recorded
-        }
+        data = recorded_data(checkpoint)
         if validation_file:  # alone: the others need not be here
             data |= dict.fromkeys(("train_file", "test_file", "annotated_types", "validation_split"))
             data["validation_file"] = validation_file
-        state = data_state(checkpoint)
-        data |= {"dataset_revision": state.get("dataset_commit") or data.get("dataset_revision")}
-        if data.get("seed") is None:  # which decides what validation_split draws
-            data["seed"] = state.get("seed")
         data |= {"eval_batch_size": None, "eval_max_tokens": inference_tokens(torch.device("cpu"))}
         data |= {"num_workers": 0, "pin_memory": False}
         # the tokenizer of the folder keeps case where that of the encoder does not

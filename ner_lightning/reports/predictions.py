@@ -22,6 +22,7 @@ from ner_lightning.data import TokenClassificationDataModule
 from ner_lightning.errors import InputError
 from ner_lightning.metrics import EntityScore
 from ner_lightning.model import TokenClassificationModule
+from ner_lightning.options import recorded_data
 from ner_lightning.readers import Row, read
 from ner_lightning.scores import Counts, SplitScores, scores_of
 from ner_lightning.tags import is_entity_scheme
@@ -142,9 +143,7 @@ def predictions_of(
 def _data(
     path: Path, checkpoint: dict[str, Any], split: str, file: str | None, trust_remote_code: bool
 ) -> TokenClassificationDataModule:
-    state, known = data_state(checkpoint), signature(TokenClassificationDataModule).parameters
-    recorded = checkpoint.get("datamodule_hyper_parameters", {}).items()
-    options = {name: value for name, value in recorded if name in known}
+    options = recorded_data(checkpoint)
     if file is not None:  # then the others need not be here: a run may come from another machine
         others = (f"{other}_file" for other in ("train", "validation", "test") if other != split)
         options |= {name: None for name in others if not all(path.exists() for path in paths_of(options.get(name)))}
@@ -153,10 +152,7 @@ def _data(
             options |= {"annotated_types": None, "validation_split": None}
     if all(options.get(name) is None for name in _SOURCES):
         raise InputError(f"{path} does not record its data (rows in memory, or a datamodule of another kind)")
-    options["dataset_revision"] = state.get("dataset_commit") or options.get("dataset_revision")
-    if options.get("seed") is None:  # which decides what validation_split draws
-        options["seed"] = state.get("seed")
-    labels = state.get("given_labels") or checkpoint["hyper_parameters"]["labels"]
+    labels = data_state(checkpoint).get("given_labels") or checkpoint["hyper_parameters"]["labels"]
     return TokenClassificationDataModule(**options, labels=labels, trust_remote_code=trust_remote_code)
 
 
