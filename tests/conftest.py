@@ -6,10 +6,12 @@ no module of tests may import them, or what imports them, ahead of this one.
 
 import atexit
 import os
+import resource
 import shutil
 import signal
 import string
 import tempfile
+from contextlib import contextmanager
 from itertools import count
 from pathlib import Path
 
@@ -159,6 +161,17 @@ def tiny_tokenizer():
         special_tokens=[("[CLS]", ids["[CLS]"]), ("[SEP]", ids["[SEP]"])],
     )
     return BertTokenizerFast(tokenizer_object=pieces, do_lower_case=False, model_max_length=64)
+
+
+@contextmanager
+def room(size):
+    """Let no file grow beyond some bytes."""
+    _, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (hard, hard))
 
 
 def columns_of(windows):

@@ -1,31 +1,19 @@
 """A full disk, as a limit on the size of files: one sentence, the file, what is kept, and nothing half written."""
 
 import re
-import resource
 import subprocess
 import sys
 from collections import deque
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from conftest import room
 
 from ner_lightning.__main__ import main as program
 from ner_lightning.cli import main
 from ner_lightning.errors import InputError
 from ner_lightning.files import naming, replacing
 from ner_lightning.loggers import CSVLog, TensorBoardLog
-
-
-@contextmanager
-def room(size):
-    """Let no file grow beyond some bytes."""
-    _, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (hard, hard))
 
 
 @pytest.fixture

@@ -5,12 +5,12 @@ import os
 import resource
 import signal
 import subprocess
-from contextlib import contextmanager
 
 import datasets
 import numpy as np
 import pytest
 import torch
+from conftest import room
 
 from ner_lightning.__main__ import main
 from ner_lightning.cache import cached_file, is_whole
@@ -124,17 +124,6 @@ def kind(request, monkeypatch):
 
 def sizes(folder):
     return {str(path.relative_to(folder)): path.stat().st_size for path in folder.rglob("*") if path.is_file()}
-
-
-@contextmanager
-def room(size):
-    """Let no file grow beyond some bytes."""
-    _, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (hard, hard))
 
 
 def test_where_a_file_has_no_room_the_former_one_stays(kind, tmp_path):
