@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from zipfile import BadZipFile, ZipFile
@@ -49,9 +50,8 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
     if not path.is_file():
         raise InputError(f"{path}: expected a checkpoint, found {'a folder' if path.is_dir() else 'no such file'}")
     try:
-        with ZipFile(path) as archive:
-            if (damaged := archive.testzip()) is not None:  # by the checksums that torch writes and does not read
-                raise BadZipFile(damaged)
+        state = path.stat()
+        _compare_checksums(path, state.st_ino, state.st_mtime_ns, state.st_size)
         checkpoint: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
     except Exception as error:  # whatever the bytes of another file make the unpickler stumble over
         raise InputError(
@@ -176,6 +176,14 @@ def newest_checkpoint(root: str | Path, *, kind: str = "best", model_name_or_pat
     """
     files = sorted(Path(root).glob("**/checkpoints/*.ckpt"), key=_written, reverse=True)
     return _first_whole(dict.fromkeys(path.parent for path in files), kind, model_name_or_path)
+
+
+@cache  # a command reads its checkpoint several times, and may have one of some GB
+def _compare_checksums(path: Path, *state: int) -> None:
+    """Compare the checksums that torch writes and does not read; once for each state of a file."""
+    with ZipFile(path) as archive:
+        if (damaged := archive.testzip()) is not None:
+            raise BadZipFile(damaged)
 
 
 def _first_whole(folders: Iterable[Path], kind: str, model_name_or_path: str | None) -> Path | None:

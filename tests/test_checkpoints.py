@@ -180,6 +180,7 @@ def test_where_no_checkpoint_can_be_read_the_first_is_named(tmp_path, runs):
 
 
 def test_a_bit_that_has_changed_in_the_weights_is_noticed(whole):
+    read_checkpoint(whole)  # of which it knows that it was whole
     content = bytearray(whole.read_bytes())
     content[len(content) // 2] ^= 1
     whole.write_bytes(content)
