@@ -1,8 +1,9 @@
 """Confidence that people can act on: how probable an entity is, and from which score on enough entities are right.
 
 The score of an entity is the product of the probabilities of its labels. One temperature divides all logits, which
-changes no label, and makes the scores as high as they are right: Guo et al., On Calibration of Modern Neural Networks,
-ICML 2017. Both it and the table of precision are of the validation split, and are kept with the model.
+changes no label, and makes the scores as high as they are right (Guo et al., On Calibration of Modern Neural Networks,
+ICML 2017; here it is fitted to entities, by Brier's score). Both it and the table of precision are of the validation
+split, and are kept with the model.
 """
 
 from __future__ import annotations
@@ -88,20 +89,27 @@ def find_entities(label_ids: Tensor, sentence_index: Tensor, labels: Sequence[st
     return Entities(start, end, opened[start], starts.cumsum(0) - 1)
 
 
-def fit_temperature(logits: Tensor, targets: Tensor) -> float:
-    """Find the temperature with which the true labels of words are most probable, from 0.05 to 20.
+def fit_temperature(
+    logits: Tensor, label_ids: Tensor, targets: Tensor, sentence_index: Tensor, labels: Sequence[str]
+) -> float:
+    """Find the temperature, from 1/4 to 4, with which the scores of predicted entities have the smallest Brier score.
 
-    Args:
-        logits: (words, labels), float32.
-        targets: True label of each word, (words,).
+    That is what people act on: the likelihood of all labels, which Guo et al. take, says that scores are surer, since
+    most labels are `O`. Without entities it is 1. Arguments as of `calibrate`.
     """
-    low, high = 1 / 20, 20.0  # of 1 / temperature, in which the loss is convex: its slope changes its sign once
-    true = logits.gather(1, targets[:, None])[:, 0]
-    for _ in range(30 if len(targets) else 0):
-        middle = math.sqrt(low * high)
-        slope = float(((logits * middle).softmax(-1).mul_(logits).sum(-1) - true).sum())
-        low, high = (low, middle) if slope > 0 else (middle, high)
-    return 1 / math.sqrt(low * high)
+    found, words, right = _predicted_entities(label_ids, targets, sentence_index, labels)
+    logits, label_ids, hits = logits[words], label_ids[words], right.double()
+
+    def brier(temperature: float) -> float:
+        scores = found.scores(probabilities(logits, label_ids, temperature=temperature))
+        return float((scores - hits).square().mean())
+
+    best, factor = 1.0, 4.0  # a grid over all of it, and a finer one between the neighbours of the best
+    for _ in range(2 if len(right) else 0):
+        steps = (best * factor ** (step / 8) for step in range(-8, 9))
+        best = min((min(max(temperature, 1 / 4), 4.0) for temperature in steps), key=brier)
+        factor **= 1 / 8
+    return best
 
 
 def calibration_error(scores: Tensor, right: Tensor) -> float:
@@ -128,7 +136,7 @@ def calibrate(
         sentence_index: The sentence of each word, (words,).
         labels: Label names in the order of their ids.
     """
-    temperature = fit_temperature(logits, targets)
+    temperature = fit_temperature(logits, label_ids, targets, sentence_index, labels)
     if not is_entity_scheme(labels):
         return Calibration(temperature)
     scores, right, label = scored_entities(logits / temperature, label_ids, targets, sentence_index, labels)
@@ -140,14 +148,24 @@ def scored_entities(
     logits: Tensor, label_ids: Tensor, targets: Tensor, sentence_index: Tensor, labels: Sequence[str]
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Score, whether it is right, and opening label of each predicted entity; arguments as of `calibrate`."""
+    found, words, right = _predicted_entities(label_ids, targets, sentence_index, labels)
+    return found.scores(probabilities(logits[words], label_ids[words])), right, found.label
+
+
+def _predicted_entities(
+    label_ids: Tensor, targets: Tensor, sentence_index: Tensor, labels: Sequence[str]
+) -> tuple[Entities, Tensor, Tensor]:
+    """Predicted entities, with `of_word` for their own words alone; which words these are; which entities are right."""
     found, gold = (find_entities(ids, sentence_index, labels) for ids in (label_ids, targets))
-    scores = found.scores(probabilities(logits, label_ids))
     same = gold.of_word[found.start]  # the true entity at the first word of each
-    right = torch.ones(len(scores), dtype=torch.bool)
+    right = torch.ones(len(found.start), dtype=torch.bool)
     for column in ("start", "end", "label"):
         right &= getattr(gold, column)[same] == getattr(found, column)
     inside = found.label != (labels.index("O") if "O" in labels else -1)
-    return scores[inside], right[inside], found.label[inside]
+    words = inside[found.of_word]
+    number = inside.cumsum(0) - 1
+    own = Entities(found.start[inside], found.end[inside], found.label[inside], number[found.of_word[words]])
+    return own, words, right[inside]
 
 
 def _precision(scores: Tensor, right: Tensor) -> list[list[float]]:

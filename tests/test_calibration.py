@@ -42,23 +42,28 @@ def words_of(seed, *, words=200, noise=1.0):
 
 @quick
 @given(st.integers(0, 2**32), st.sampled_from([0.7, 1.5, 3.0]))
-def test_the_temperature_is_the_best_of_a_grid(seed, noise):
-    logits, _, targets, _ = words_of(seed, noise=noise)
+def test_the_temperature_gives_entities_the_smallest_brier_score_of_a_grid(seed, noise):
+    words = words_of(seed, noise=noise)
 
-    def loss(temperature):
-        return float(torch.nn.functional.cross_entropy(logits / temperature, targets))
+    def brier(temperature):
+        scores, right, _ = scored_entities(words[0] / temperature, *words[1:], LABELS)
+        return float(((scores - right.double()) ** 2).mean())
 
-    grid = np.exp(np.linspace(np.log(0.05), np.log(20), 600))
-    best = min(grid, key=loss)
-    assert fit_temperature(logits, targets) == pytest.approx(best, rel=0.02)
-    assert loss(fit_temperature(logits, targets)) <= loss(best) + 1e-5
+    best = min(brier(temperature) for temperature in np.exp(np.linspace(np.log(0.25), np.log(4), 200)))
+    assert brier(fit_temperature(*words, LABELS)) <= best + 2e-4
 
 
-def test_the_temperature_has_limits_and_is_one_without_words():
-    sure = torch.tensor([[5.0, 0.0], [0.0, 5.0]])
-    assert fit_temperature(sure, torch.tensor([0, 1])) == pytest.approx(0.05, rel=1e-3)
-    assert fit_temperature(sure, torch.tensor([1, 0])) == pytest.approx(20, rel=1e-3)
-    assert fit_temperature(torch.zeros(0, 2), torch.zeros(0, dtype=torch.int64)) == pytest.approx(1)
+@pytest.mark.parametrize(("targets", "temperature"), [([1, 3, 0], 0.25), ([3, 1, 0], 4.0)])
+def test_the_temperature_has_limits(targets, temperature):
+    logits = torch.tensor([[0, 2.0, 0, 0, 0], [0, 0, 0, 2.0, 0], [2.0, 0, 0, 0, 0]])
+    words = logits.argmax(-1), torch.tensor(targets), torch.zeros(3, dtype=torch.int64)
+    assert fit_temperature(logits, *words, LABELS) == pytest.approx(temperature)
+
+
+@pytest.mark.parametrize("words", [0, 3])
+def test_the_temperature_is_one_without_entities(words):
+    ids = torch.zeros(words, dtype=torch.int64)
+    assert fit_temperature(torch.randn(words, 5), ids, ids, ids, LABELS) == 1
 
 
 def test_the_calibration_error_is_that_of_a_count_by_hand():
