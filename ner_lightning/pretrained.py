@@ -309,6 +309,11 @@ def head_parameters(model: PreTrainedModel) -> list[tuple[str, Any]]:
 
 
 def _load(load: Callable[..., Any], name: str, *, revision: str | None, trust_remote_code: bool, **options: Any) -> Any:
+    if name.endswith(".ckpt") or (Path(name, "checkpoints").is_dir() and not Path(name, "config.json").exists()):
+        raise InputError(
+            f"--model.model_name_or_path={name}: a run and no model; give the folder that `python -m ner_lightning "
+            f"export --ckpt_path={name} --output=FOLDER` writes"
+        )
     place = packaged(name)
     offline = not Path(place).exists() and not _hub_answers(name, revision)
     with _one_sentence(name, offline=offline):

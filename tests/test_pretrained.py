@@ -442,6 +442,15 @@ def test_a_folder_without_weights(copied):
         load_token_classifier(str(copied(model=None)), labels=LABELS)
 
 
+@pytest.mark.parametrize("name", ["version_0", "version_0/checkpoints/best.ckpt"])
+def test_a_run_is_no_model(tmp_path, name):
+    (tmp_path / "version_0" / "checkpoints").mkdir(parents=True)
+    with pytest.raises(
+        InputError, match=rf"{name}: a run and no model; .* export --ckpt_path=\S+{name} --output=FOLDER"
+    ):
+        load_config(str(tmp_path / name))
+
+
 @pytest.mark.parametrize("pretrained", [True, False])
 def test_a_model_that_cannot_classify_tokens(copied, pretrained):
     path = str(copied(config=with_options(model_type="clip")))
