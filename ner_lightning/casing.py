@@ -4,6 +4,9 @@ Each piece of an uncased vocabulary (`london`) gets two more spellings (`London`
 lower-cases. The embedding of a new spelling begins as that of the old one plus a small vector of its shape, the same
 for all pieces: what training learns of it holds for pieces that it never saw. Nothing else changes, so that an exported
 folder is an ordinary model with an ordinary tokenizer.
+
+What people type has less upper case than newspapers: some windows are read in lower case while training, which helps
+there and costs little elsewhere (Mayhew, Tsygankova and Roth, "ner and pos when nothing is capitalized", EMNLP 2019).
 """
 
 from __future__ import annotations
@@ -16,6 +19,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from ner_lightning.errors import InputError
 
 if TYPE_CHECKING:
+    from torch import Tensor
     from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 # of the vector of a shape, to the standard deviation of the table: chosen on validation
@@ -113,3 +117,27 @@ def add_spellings(model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast) ->
     model.resize_token_embeddings(first + len(new), mean_resizing=False)
     with torch.no_grad():
         model.get_input_embeddings().weight[first:] = rows
+
+
+def lower_case_ids(tokenizer: PreTrainedTokenizerFast) -> Tensor:
+    """The id of each piece in lower case, (pieces,): its own where there is nothing to lower.
+
+    Args:
+        tokenizer: One with `keep_case`.
+
+    Raises:
+        InputError: Lower case is not spelled with the same pieces in lower case, or there is no upper case.
+    """
+    import torch
+
+    vocabulary: dict[str, int] = tokenizer.get_vocab()
+    fixed = set(tokenizer.all_special_tokens)
+    ids = torch.arange(max(vocabulary.values()) + 1)
+    upper = [piece for piece in vocabulary if piece not in fixed and piece != piece.lower()]
+    if not upper or any(piece.lower() not in vocabulary for piece in upper):
+        raise InputError(
+            "--model.lowercase_ratio is for --model.keep_case=true, or a model trained with it; leave it out"
+        )
+    for piece in upper:
+        ids[vocabulary[piece]] = vocabulary[piece.lower()]
+    return ids

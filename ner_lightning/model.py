@@ -25,6 +25,7 @@ from torch.utils.data import DataLoader
 
 from ner_lightning.attention import make_unpadded, run_unpadded
 from ner_lightning.calibration import Calibration
+from ner_lightning.casing import lower_case_ids
 from ner_lightning.decoding import Decoding, Grammar, argmax, default_decoding, probabilities
 from ner_lightning.embedding import CompactEmbedding, compact
 from ner_lightning.encoding import Collator
@@ -32,7 +33,7 @@ from ner_lightning.errors import InputError
 from ner_lightning.lora import Lora, add_adapters
 from ner_lightning.metrics import EntityScore
 from ner_lightning.partial_labels import marginal_losses
-from ner_lightning.pretrained import head_parameters, load_token_classifier
+from ner_lightning.pretrained import head_parameters, load_token_classifier, load_tokenizer
 from ner_lightning.products import onednn_products
 from ner_lightning.seeding import seed_step
 from ner_lightning.windows import Windows
@@ -58,6 +59,8 @@ class TokenClassificationModule(LightningModule):
         keep_case: Let an uncased encoder see upper case: spellings with it get embeddings of their own, which begin as
             those in lower case do. For tokenizers of BERT's kind that lower-case. The table becomes nearly three times
             as large; a step does not take longer.
+        lowercase_ratio: Part of the training windows that are read in lower case, with `keep_case` or a model that was
+            trained with it: for text without the upper case of newspapers.
         pretrained: Load the weights; otherwise draw them at random for the same configuration.
         learning_rate: Peak of the learning rate.
         head_learning_rate: Peak of the learning rate of the classifier on top; by default `learning_rate`.
@@ -89,6 +92,8 @@ class TokenClassificationModule(LightningModule):
         InputError: The model cannot be loaded, or an option does not fit it.
     """
 
+    _lower_case_ids: Tensor | None
+
     def __init__(
         self,
         model_name_or_path: str = "bert-base-cased",
@@ -97,6 +102,7 @@ class TokenClassificationModule(LightningModule):
         model_revision: str | None = None,
         trust_remote_code: bool = False,
         keep_case: bool = False,
+        lowercase_ratio: float = 0.0,
         pretrained: bool = True,
         learning_rate: float = 2e-5,
         head_learning_rate: float | None = None,
@@ -115,8 +121,12 @@ class TokenClassificationModule(LightningModule):
         score_mode: Literal["default", "strict"] = "default",
     ) -> None:
         super().__init__()
-        if not 0 <= warmup_ratio <= 1:
-            raise InputError(f"--model.warmup_ratio={warmup_ratio}: give a part of all steps, from 0 to 1")
+        for option, ratio, of in (
+            ("warmup_ratio", warmup_ratio, "steps"),
+            ("lowercase_ratio", lowercase_ratio, "training windows"),
+        ):
+            if not 0 <= ratio <= 1:
+                raise InputError(f"--model.{option}={ratio}: give a part of all {of}, from 0 to 1")
         model_name_or_path = str(model_name_or_path)  # a checkpoint with a Path in it would not load
         for option, value in (
             ("learning_rate", learning_rate),
@@ -148,6 +158,16 @@ class TokenClassificationModule(LightningModule):
             trust_remote_code=trust_remote_code,
             keep_case=keep_case,
         )
+        self.lowercase_ratio = lowercase_ratio
+        self.register_buffer("_lower_case_ids", None, persistent=False)
+        if lowercase_ratio > 0:
+            tokenizer = load_tokenizer(
+                model_name_or_path,
+                revision=model_revision,
+                trust_remote_code=trust_remote_code,
+                keep_case=keep_case,
+            )
+            self._lower_case_ids = lower_case_ids(tokenizer)
         if gradient_checkpointing:
             _recompute_activations(self.model, onednn=onednn)
         self._unpadded = unpadded and make_unpadded(self.model)
@@ -225,6 +245,10 @@ class TokenClassificationModule(LightningModule):
         Raises:
             InputError: It is not finite.
         """
+        if self._lower_case_ids is not None:
+            input_ids = batch["input_ids"]
+            lowered = torch.rand(len(input_ids), 1, device=input_ids.device) < self.lowercase_ratio  # (windows, 1)
+            batch = batch | {"input_ids": self._lower_case_ids[input_ids].where(lowered, input_ids)}
         loss: Tensor = self(batch).loss
         # a GPU would have to wait for each loss; once weights are not finite, no later loss is
         every = 1 if self.device.type == "cpu" else max(1, self.trainer.log_every_n_steps)  # type: ignore[attr-defined]
@@ -450,6 +474,8 @@ class TokenClassificationModule(LightningModule):
         if not isinstance(windows, Windows) or not isinstance(collator, Collator):
             return None
         used = torch.from_numpy(windows.distinct_ids(and_id=collator.pad_token_id))
+        if self._lower_case_ids is not None:
+            used = torch.unique(torch.cat([used, self._lower_case_ids.cpu()[used]]))
         return compact(self.model, used, within=self)
 
     def _restore_embedding(self) -> None:

@@ -6,7 +6,7 @@ import pytest
 import torch
 from conftest import tiny_tokenizer
 
-from ner_lightning.casing import add_spellings, keep_case, spellings
+from ner_lightning.casing import add_spellings, keep_case, lower_case_ids, spellings
 from ner_lightning.errors import InputError
 
 
@@ -43,6 +43,12 @@ def test_upper_case_is_kept(uncased, text, pieces):
 def test_what_is_lower_case_keeps_its_ids(uncased):
     text = "mira left the lake, sornen 12. zoë"
     assert keep_case(uncased)(text).input_ids == uncased(text).input_ids
+
+
+@pytest.mark.parametrize("text", ["Lake Sorn", "LAKE sornen", "Sornen SORNEN", "Zoë ZOË [SEP]", "miraA 12."])
+def test_in_lower_case_a_text_has_the_ids_that_the_uncased_tokenizer_gives(uncased, text):
+    cased = keep_case(uncased)
+    assert lower_case_ids(cased)[cased(text).input_ids].tolist() == uncased(text).input_ids
 
 
 def test_each_spelling_is_one_of_an_older_piece(uncased):
@@ -141,6 +147,60 @@ def test_a_run_its_export_and_a_pipeline_see_upper_case(uncased_model, tmp_path,
     found = [[entity["entity_group"] for entity in tag(" ".join(words))] for words in sentences]
     assert found == [["PER"], [], ["LOC"], []]
     assert json.loads((exported / "config.json").read_text())["vocab_size"] > 18
+
+
+def trained(model, sentences, **options):
+    from lightning.pytorch import Trainer
+
+    from ner_lightning import TokenClassificationDataModule, TokenClassificationModule
+
+    rows = [{"tokens": words, "ner_tags": ["B-PER", *["O"] * (len(words) - 1)]} for words in sentences]
+    data = TokenClassificationDataModule.from_rows(
+        train=rows, validation=rows, model_name_or_path=str(model), keep_case=True, batch_size=2
+    )
+    torch.manual_seed(0)  # of the head
+    module = TokenClassificationModule(
+        str(model), labels=data.labels, keep_case=True, learning_rate=0.01, pretrained=True, **options
+    )
+    Trainer(
+        accelerator="cpu",
+        max_epochs=3,
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+    ).fit(module, data)
+    return module.state_dict()
+
+
+@pytest.mark.parametrize("compact", [True, False])
+def test_all_windows_in_lower_case_are_those_of_a_corpus_in_lower_case(uncased_model, compact):
+    config = json.loads((uncased_model / "config.json").read_text())
+    config |= {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}  # what is drawn differs
+    (uncased_model / "config.json").write_text(json.dumps(config))
+    sentences = [["Mira", "LAKE", "."], ["Sornen", "a", "12"], ["mira", "Zoe"]]
+    lower = [[word.lower() for word in words] for words in sentences]
+    found = trained(uncased_model, sentences, lowercase_ratio=1.0, compact_embedding=compact)
+    expected = trained(uncased_model, lower, compact_embedding=compact)
+    torch.testing.assert_close(found, expected)
+    other = trained(uncased_model, sentences, compact_embedding=compact)
+    assert any(not torch.allclose(found[name], other[name]) for name in found)
+
+
+def test_what_has_no_pieces_in_both_cases_cannot_be_read_in_lower_case(uncased, uncased_model):
+    from ner_lightning import TokenClassificationModule
+
+    with pytest.raises(InputError, match=r"^--model.lowercase_ratio is for --model.keep_case=true, or a model"):
+        TokenClassificationModule(uncased_model, labels=["O"], lowercase_ratio=0.1)
+    with pytest.raises(InputError, match=r"^--model.lowercase_ratio is for --model.keep_case=true"):
+        lower_case_ids(uncased)
+
+
+def test_a_ratio_is_a_part(tiny_model):
+    from ner_lightning import TokenClassificationModule
+
+    with pytest.raises(InputError, match=r"^--model.lowercase_ratio=1.5: give a part of all training windows, from 0"):
+        TokenClassificationModule(tiny_model, labels=["O"], lowercase_ratio=1.5)
 
 
 def test_tokens_beside_the_vocabulary_are_refused(uncased):
