@@ -56,32 +56,29 @@ class TokenClassificationModule(LightningModule):
         model_revision: Branch, tag or commit of the model.
         trust_remote_code: Run the code that comes with the model, where it needs it. Only the command line can say
             so, and each time anew: no config file and no checkpoint.
-        keep_case: Let an uncased encoder see upper case: spellings with it get embeddings of their own, which begin as
-            those in lower case do. For tokenizers of BERT's kind that lower-case. The table becomes nearly three times
-            as large; a step does not take longer.
-        lowercase_ratio: Part of the training windows that are read in lower case, with `keep_case` or a model that was
-            trained with it: for text without the upper case of newspapers.
+        keep_case: Let an uncased encoder of BERT's kind see upper case: spellings with it get embeddings of their own,
+            which begin as those in lower case do. The table becomes three times as large.
+        lowercase_ratio: Part of the training windows that are read in lower case, for text that has little upper case:
+            with `keep_case`, or a model trained with it.
         pretrained: Load the weights; otherwise draw them at random for the same configuration.
         learning_rate: Peak of the learning rate.
         head_learning_rate: Peak of the learning rate of the classifier on top; by default `learning_rate`.
         weight_decay: Decay of AdamW, for all parameters but biases and norms.
         warmup_ratio: Part of all steps in which the learning rate rises from zero; after that it falls to zero.
         gradient_checkpointing: Recompute activations in the backward pass: less memory, about a third slower.
-        unpadded: Run the sub-words of a batch as one row, padded around attention alone. It pays where windows of a
-            batch differ in length, which batches by length here hardly do. A model that cannot do it says so.
+        unpadded: Run the sub-words of a batch as one row, padded around attention alone: it pays only where the windows
+            of a batch differ in length.
         freeze_embeddings: Do not train the embeddings.
         freeze_layers: Do not train this many of the lowest layers, nor the embeddings below them.
         lora: Train adapters of the encoder's linear layers, and the head, in place of all weights: their rank, or
             options such as `--model.lora.rank=16`. They want a learning rate some ten times as high, and the extra
             `lora` of this package.
-        compact_embedding: Train only those rows of the embedding table whose sub-words occur in the training data; the
-            others decay as they would. Less time and memory, equal weights. In one process, with the optimizer of
-            this class.
+        compact_embedding: Train only those rows of the embedding table whose sub-words occur in the training data, in
+            less time and memory, to equal weights. In one process, with the optimizer of this class.
         onednn: Compute linear layers in float32 by oneDNN on processors that MKL is slow on (AMD with AVX-512): about
             twice as fast, equal to rounding.
-        subword_weight: Weight in the training loss of a word's continuation sub-words (all but the first), with
-            `--data.label_all_tokens`; the first, which is scored, has 1. A little is enough for
-            `transformers.pipeline`, which reads all of them.
+        subword_weight: Weight in the training loss of a word's sub-words behind the first, with
+            `--data.label_all_tokens`. A little is enough for `transformers.pipeline`, which reads all of them.
         terminate_on_nan: Stop at the first step whose loss is not finite; otherwise go on, as long as the weights are.
         decoding: Of the words of a sentence: `argmax`, the most probable label of each, or `constrained`, the most
             probable labels that are well-formed in IOB2 (Viterbi with fixed transitions, no weights), which is the
