@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.loggers import TensorBoardLogger
 
+from ner_lightning.checkpoints import kept_in
 from ner_lightning.decoding import probabilities
 from ner_lightning.errors import InputError
+from ner_lightning.files import naming
 from ner_lightning.metrics import EntityScore
 from ner_lightning.model import TokenClassificationModule, is_whole
 
@@ -51,7 +55,11 @@ class ValidationFigures(Callback):
         _score(pl_module).keep_words = whole and trainer.is_global_zero and trainer.state.fn == "fit"
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Draw; the step is that of the scores."""
+        """Draw; the step is that of the scores.
+
+        Raises:
+            InputError: The disk is full.
+        """
         from ner_lightning.reports.errors_of import pairs
         from ner_lightning.reports.predictions import spans_of
         from ner_lightning.reports.report import numbers_of_pairs
@@ -67,9 +75,12 @@ class ValidationFigures(Callback):
         of_both = ((gold, np.ones(len(gold))), (predicted, certain.numpy()))
         spans = [spans_of(ids.numpy(), borders, labels, scores) for ids, scores in of_both]
         step = trainer.global_step - 1  # as Lightning counts what it logs
-        for name, figure in self._figures_of(numbers_of_pairs(pairs(*spans))).items():
-            for logger in _loggers(trainer):
-                logger.experiment.add_figure(f"validation/{name}", figure, global_step=step)
+        figures = self._figures_of(numbers_of_pairs(pairs(*spans)))
+        for logger in _loggers(trainer):
+            folder = Path(logger.log_dir)
+            with naming(folder / "events.out.tfevents.*", kept=kept_in(folder / "checkpoints")):
+                for name, figure in figures.items():
+                    logger.experiment.add_figure(f"validation/{name}", figure, global_step=step)
 
 
 def _loggers(trainer: Trainer) -> list[TensorBoardLogger]:

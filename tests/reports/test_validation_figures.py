@@ -1,10 +1,12 @@
 """`ValidationFigures` gives TensorBoard what a report shows: one step a validation, also of a run that goes on."""
 
 import io
+import re
 import sys
 from pathlib import Path
 
 import pytest
+from conftest import room
 from lightning.pytorch import LightningModule, Trainer
 
 from ner_lightning.__main__ import main
@@ -72,6 +74,15 @@ def test_a_part_of_a_validation_and_a_rehearsal_are_not_drawn(fit, monkeypatch):
     assert fit(*with_it, "--trainer.limit_val_batches=1") == 0
     assert images("runs/version_0")[0] == {}
     assert fit(*with_it, "--trainer.fast_dev_run=true") == 0
+
+
+def test_a_full_disk_is_named(fit, capsys):
+    assert fit("--trainer.max_epochs=1") == 0  # the cache
+    with room(20_000):
+        without = "--trainer.enable_checkpointing=false"
+        assert fit("--trainer.callbacks+=ValidationFigures", "--trainer.max_epochs=9", without) == 1
+    message = r"error: runs/version_1/events\S+: cannot be written: File too large; no checkpoint was saved before"
+    assert re.fullmatch(message, capsys.readouterr().err.splitlines()[-1])
 
 
 def test_what_is_missing_is_said_in_a_sentence(fit, capsys, monkeypatch):
