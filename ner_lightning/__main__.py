@@ -82,9 +82,9 @@ def _imported(module: str) -> ModuleType:
 
 
 def _run(name: str, args: list[str]) -> int:
-    if name in ("serve", "demo"):
-        # read when torch is imported, which is later: oneDNN would keep the kernels of a thousand sizes of batches, by
-        # and by 600 MB of them
+    if name in ("predict", "serve", "demo"):
+        # read at the first product, which is later: oneDNN would keep the kernels of a thousand sizes of batches, by
+        # and by 600 MB of them, and is no faster for it
         os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "16")
         os.environ.setdefault("LRU_CACHE_CAPACITY", "16")  # torch's own, of the same
     command = getattr(_imported(_COMMANDS[name]), name.replace("-", "_"))

@@ -49,7 +49,14 @@ from ner_lightning.options import (
 from ner_lightning.parser import Parser, TrainerHelp
 from ner_lightning.pretrained import load_config, trained_labels
 from ner_lightning.processes import ending_with_launcher
-from ner_lightning.reports import RunSummary, ScoreTable, batch_text, corpus_text, description_text
+from ner_lightning.reports import (
+    RunSummary,
+    ScoreTable,
+    ValidationFigures,  # noqa: F401 # as PushToHub
+    batch_text,
+    corpus_text,
+    description_text,
+)
 from ner_lightning.reports.checks import check_corpus, findings_text
 from ner_lightning.saving import BestCheckpoint, LastCheckpoint, TestRecord, WholeCheckpointIO
 from ner_lightning.trainer import (

@@ -84,6 +84,9 @@ class EntityScore(Metric):
         self._mend = mend
         self.confidence = confidence
         self.calibration: Calibration | None = None
+        # for `confidence`: whether `compute` leaves its words in `words`, as the arguments of `scored_entities`
+        self.keep_words = False
+        self.words: tuple[Tensor, Tensor, Tensor, Tensor, list[str]] | None = None
         self._entities = is_entity_scheme(labels)
         self.interval = interval and self._entities
         # by type, how many entities of each document (or sentence) were right, predicted and gold: (units, 3)
@@ -178,6 +181,8 @@ class EntityScore(Metric):
                 len(rows), 1
             )
             scores |= self._confidence(logits, *words)
+            if self.keep_words:
+                self.words = (logits, *words)
         if self.interval and len(targets):
             counts = _counts(gold, predicted, types=names, mode=self.mode)
             documents, of = torch.unique(document_index[[0, *borders.tolist()]], return_inverse=True)

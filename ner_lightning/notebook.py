@@ -37,7 +37,7 @@ class Description(dict[str, Any]):
     def _repr_html_(self) -> str:
         """Show source, splits, labels and the first sentence."""
         known = [(name, value) for name, value in self["source"].items() if value is not None]
-        parts = [table(["source", ""], known, left=2)]
+        parts = [table(["source", "value"], known, left=2)]
         for title, rows in (("split", self["splits"]), ("label", self["labels"])):
             columns = list(next(iter(rows.values()), {}))
             parts.append(table([title, *columns], [[name, *row.values()] for name, row in rows.items()]))
@@ -67,4 +67,4 @@ class Scores(dict[str, float]):
         if f"{prefix}interval_low" in self:
             low, high = (100 * self[f"{prefix}interval_{end}"] for end in ("low", "high"))
             told += f", 95 % interval of F1 {low:.2f} to {high:.2f}"
-        return f"{table(['', 'precision', 'recall', 'F1', 'support'], rows)}<p>{told}</p>"
+        return f"{table(['type', 'precision', 'recall', 'F1', 'support'], rows)}<p>{told}</p>"

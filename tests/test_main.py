@@ -98,3 +98,14 @@ def test_waiting_threads_sleep_unless_the_user_says_otherwise(given):
     program = "import sys, ner_lightning.__main__, os; print(os.environ['OMP_WAIT_POLICY'], 'torch' in sys.modules)"
     run = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=True)
     assert run.stdout.split() == [given or "passive", "False"]
+
+
+@pytest.mark.parametrize(("before", "after"), [(None, "16"), ("200", "200")])
+def test_what_labels_for_long_keeps_few_kernels(monkeypatch, before, after):
+    names = ("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "LRU_CACHE_CAPACITY")
+    for name in names:
+        monkeypatch.setenv(name, str(before))  # so that it is put back
+        if before is None:
+            monkeypatch.delenv(name)
+    assert main(["predict", "no.txt", "--model=none"]) == 1
+    assert [os.environ[name] for name in names] == [after] * 2

@@ -4,8 +4,9 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from ner_lightning.reports.tables import RunSummary, ScoreTable, batch_text, corpus_text, description_text
+    from ner_lightning.reports.validation_figures import ValidationFigures
 
-__all__ = ["RunSummary", "ScoreTable", "batch_text", "corpus_text", "description_text"]
+__all__ = ["RunSummary", "ScoreTable", "ValidationFigures", "batch_text", "corpus_text", "description_text"]
 
 
 def __getattr__(name: str) -> object:
@@ -14,4 +15,5 @@ def __getattr__(name: str) -> object:
 
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(importlib.import_module(f"{__name__}.tables"), name)
+    home = "validation_figures" if name == "ValidationFigures" else "tables"
+    return getattr(importlib.import_module(f"{__name__}.{home}"), name)

@@ -27,11 +27,8 @@ def write_figures(numbers: dict[str, Any], folder: Path) -> None:
         InputError: A file would be replaced that is no figure of a report.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    figures = {chart.name: _lines(chart) for chart in charts_of(numbers)}
-    figures |= {name: _bars(rows, SLICES[name]) for name, rows in numbers["slices"].items() if rows}
-    if numbers["types"]:
-        figures |= {"kinds": _kinds(numbers["types"]), "confusion": _confusion(**numbers["confusion"])}
-    files = {folder / f"{name}{suffix}": figure for name, figure in figures.items() for suffix in (".png", ".svg")}
+    figures = figures_of(numbers).items()
+    files = {folder / f"{name}{suffix}": figure for name, figure in figures for suffix in (".png", ".svg")}
     for path in files:
         if is_foreign(path):
             raise InputError(f"--figures={folder}: {path.name} is there already and is no figure of a report")
@@ -39,6 +36,21 @@ def write_figures(numbers: dict[str, Any], folder: Path) -> None:
         of_report = {"Title" if path.suffix == ".svg" else "Software": MARK}
         with replacing(path) as partial:
             figure.savefig(partial, format=path.suffix[1:], dpi=200, metadata=of_report)
+
+
+def figures_of(numbers: dict[str, Any]) -> dict[str, Figure]:
+    """Draw each figure that has something to show, by its name.
+
+    Args:
+        numbers: As `report.numbers_of` gives them; of `report.numbers_of_pairs` too, which has no slices and no curves.
+    """
+    figures = {chart.name: _lines(chart) for chart in charts_of(numbers)}
+    slices = numbers.get("slices", {}).items()
+    figures |= {name: _bars(rows, SLICES[name]) for name, rows in slices if rows}
+    if types := numbers["types"]:
+        confusion = _confusion(**numbers["confusion"])
+        figures |= {"types": _by_type(types), "kinds": _kinds(types), "confusion": confusion}
+    return figures
 
 
 def _lines(chart: Chart) -> Figure:
@@ -61,19 +73,29 @@ def _bars(rows: list[dict[str, Any]], title: str) -> Figure:
     return figure
 
 
+def _by_type(types: list[dict[str, Any]]) -> Figure:
+    figure, axes = _figure("F1", "", rows=len(types))
+    bars = axes.barh([f"{row['name']} ({row['gold']})" for row in types], [row["f1"] or 0 for row in types])
+    axes.bar_label(bars, fmt="%.2f", padding=2, fontsize=7)
+    axes.set_xlim(0, 1.1)
+    axes.invert_yaxis()
+    return figure
+
+
 def _kinds(types: list[dict[str, Any]]) -> Figure:
-    figure, axes = _figure("entities", "")
+    figure, axes = _figure("entities", "", rows=len(types))
     left = [0] * len(types)
     for kind in KINDS[1:]:
         counts = [row["kinds"][kind] for row in types]
         axes.barh([row["name"] for row in types], counts, left=left, label=kind)
         left = [before + count for before, count in zip(left, counts, strict=True)]
     axes.legend(fontsize=7)
+    axes.invert_yaxis()
     return figure
 
 
 def _confusion(types: list[str], rows: list[list[int]]) -> Figure:
-    figure, axes = _figure("predicted", "true")
+    figure, axes = _figure("predicted", "true", rows=len(rows))
     wrong = [[0 if row == column else count for column, count in enumerate(counts)] for row, counts in enumerate(rows)]
     axes.imshow(wrong, cmap="Reds")
     names = [*types, NONE]
@@ -86,8 +108,8 @@ def _confusion(types: list[str], rows: list[list[int]]) -> Figure:
     return figure
 
 
-def _figure(x: str, y: str) -> tuple[Figure, Any]:
-    figure = Figure(figsize=(4.8, 3.2), layout="constrained")
+def _figure(x: str, y: str, *, rows: int = 0) -> tuple[Figure, Any]:
+    figure = Figure(figsize=(4.8, max(3.2, 0.2 * rows)), layout="constrained")
     axes = figure.subplots()
     axes.set_xlabel(x)
     axes.set_ylabel(y)

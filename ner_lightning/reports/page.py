@@ -43,13 +43,14 @@ def charts_of(numbers: dict[str, Any]) -> list[Chart]:
     Args:
         numbers: As above.
     """
-    learning = numbers["learning"]
+    learning = numbers.get("learning", {})
     losses = {name: learning[name] for name in ("train_loss", "val_loss") if name in learning}
     scores = {name: line for name, line in learning.items() if name not in losses}
     bins, rows = numbers["reliability"], numbers["thresholds"]
     by_name = {
         name: [(row["threshold"], row[name]) for row in rows if row[name] is not None]
         for name in ("precision", "recall", "f1")
+        if any(row[name] is not None for row in rows)
     }
     points = {"predicted entities": [(each["score"], each["right"]) for each in bins]} if bins else {}
     charts = [

@@ -81,7 +81,7 @@ class Predictions:
         """The true entities or the predicted ones, in their order."""
         ids = getattr(self, which)
         scores = np.ones(len(ids)) if which == "gold" else self.probabilities[np.arange(len(ids)), ids]
-        return _spans(ids, self.sentences, self.labels, scores)
+        return spans_of(ids, self.sentences, self.labels, scores)
 
 
 def predictions_of(
@@ -138,6 +138,27 @@ def predictions_of(
         counts=score.counts,
         seen=_seen(data.corpus) if "train" in data.corpus.splits else None,
     )
+
+
+def spans_of(
+    ids: NDArray[np.int64], borders: NDArray[np.int64], labels: Sequence[str], scores: NDArray[Any]
+) -> list[Span]:
+    """The entities of words, in their order.
+
+    Args:
+        ids: Label of each word.
+        borders: The number of the first word of each sentence, and that behind the last word.
+        labels: Label names in the order of their ids.
+        scores: How probable the label of each word is.
+    """
+    sentence = np.repeat(np.arange(len(borders) - 1), np.diff(borders))
+    found = find_entities(torch.from_numpy(ids), torch.from_numpy(sentence), labels)
+    product = found.scores(torch.from_numpy(np.asarray(scores, dtype=np.float64))).tolist()
+    prefix = 2 if is_entity_scheme(labels) else 0
+    rows = zip(found.label.tolist(), found.start.tolist(), found.end.tolist(), product, strict=True)
+    return [
+        Span(labels[label][prefix:], start, end, score) for label, start, end, score in rows if labels[label] != "O"
+    ]
 
 
 def _data(
@@ -212,24 +233,11 @@ def _borders(sentences: Sequence[Sequence[str]]) -> NDArray[np.int64]:
     return np.cumsum([0, *map(len, sentences)])
 
 
-def _spans(
-    ids: NDArray[np.int64], borders: NDArray[np.int64], labels: Sequence[str], scores: NDArray[Any]
-) -> list[Span]:
-    sentence = np.repeat(np.arange(len(borders) - 1), np.diff(borders))
-    found = find_entities(torch.from_numpy(ids), torch.from_numpy(sentence), labels)
-    product = found.scores(torch.from_numpy(np.asarray(scores, dtype=np.float64))).tolist()
-    prefix = 2 if is_entity_scheme(labels) else 0
-    rows = zip(found.label.tolist(), found.start.tolist(), found.end.tolist(), product, strict=True)
-    return [
-        Span(labels[label][prefix:], start, end, score) for label, start, end, score in rows if labels[label] != "O"
-    ]
-
-
 def _seen(corpus: Corpus) -> dict[str, set[str]]:
     sentences, ids = _read(corpus, "train")
     words = list(chain.from_iterable(sentences))
     seen: dict[str, set[str]] = {}
-    for span in _spans(ids, _borders(sentences), corpus.labels, np.ones(len(ids))):
+    for span in spans_of(ids, _borders(sentences), corpus.labels, np.ones(len(ids))):
         seen.setdefault(" ".join(words[span.start : span.end]), set()).add(span.type)
     return seen
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from json import dumps
 from math import isfinite
@@ -106,20 +106,14 @@ def numbers_of(
         against: The name of the other run.
     """
     joined = _joined(found)
-    types = sorted({span.type for pair in joined for span in pair if span})
     former = None if other is None else _joined(other)
-    rows = by_type(joined, types)
-    kinds = kinds_by_type(joined, types)
     numbers: dict[str, Any] = {
         "split": {name: value for name, value in asdict(found.split).items() if name != "scores"},
         "sentences": len(found.sentences) - 1,
         "scores": found.split.scores,
         "marks_entities": found.entities,
-        "types": [row | {"kinds": kinds[row["name"]]} for row in rows],
-        "confusion": {"types": types, "rows": confusion(joined, types)},
+        **numbers_of_pairs(joined),
         "slices": slices(found, joined) if found.entities else {},
-        "reliability": reliability(joined),
-        "thresholds": thresholds(joined),
         "learning": _learning(metrics),
         "errors": sentence_errors(found, joined, former),
         "suspects": suspects_of(found),
@@ -129,6 +123,22 @@ def numbers_of(
         told = {"verdict": verdict(rows[0], against), "scores": other.split.scores}
         numbers["difference"] = told | {"rows": rows, "changes": changes(joined, former)}
     return numbers
+
+
+def numbers_of_pairs(found: Sequence[Pair]) -> dict[str, Any]:
+    """What the page shows of entities alone: by type, as confusions, and by their score.
+
+    Args:
+        found: The true entities of a split and the predicted ones.
+    """
+    types = sorted({span.type for pair in found for span in pair if span})
+    kinds = kinds_by_type(found, types)
+    return {
+        "types": [row | {"kinds": kinds[row["name"]]} for row in by_type(found, types)],
+        "confusion": {"types": types, "rows": confusion(found, types)},
+        "reliability": reliability(found),
+        "thresholds": thresholds(found),
+    }
 
 
 def _checkpoint(run: str) -> Path:

@@ -7,7 +7,9 @@ import torch
 
 from ner_lightning.metrics import EntityScore
 from ner_lightning.readers import Row
+from ner_lightning.reports.page import MARK, render
 from ner_lightning.reports.predictions import Predictions
+from ner_lightning.reports.report import numbers_of
 from ner_lightning.scores import SplitScores
 from ner_lightning.tags import label_list
 
@@ -59,3 +61,9 @@ def random_tags(generator, sentences, *, types=("LOC", "ORG", "PER"), length=12)
             tags += [f"B-{type_}", *[f"I-{type_}"] * (size - 1)] if type_ else ["O"] * size
         drawn.append(tags[:length])
     return drawn
+
+
+def page_of(split, other=None):
+    """The page of predictions."""
+    about = {"made_by": MARK, "run": "runs/<b>0</b>", "checkpoint": "best.ckpt", "against": "runs/1" if other else None}
+    return render(about | numbers_of(split, other, against="runs/1"))

@@ -1,27 +1,17 @@
-"""The page: it needs nothing else, no word becomes HTML, and in a browser its filters work."""
+"""The page: it needs nothing else, and no word becomes HTML; `test_pages` opens it."""
 
 import json
 import re
 import xml.etree.ElementTree as ElementTree
 from html.parser import HTMLParser
-from pathlib import Path
 
-import numpy as np
 import pytest
 
 from ner_lightning.reports.charts import Chart, ticks
-from ner_lightning.reports.page import MARK, render
-from ner_lightning.reports.report import numbers_of
 
-from .made import predictions, random_tags
+from .made import page_of, predictions
 
-CHROMIUM = Path("/usr/bin/chromium")
 NASTY = ["</script><script>alert(1)</script>", "<!--", "&amp;", "]]>", "\u2028", "'\"", "<img src=x onerror=alert(1)>"]
-
-
-def page_of(split, other=None, **more):
-    about = {"made_by": MARK, "run": "runs/<b>0</b>", "checkpoint": "best.ckpt", "against": "runs/1" if other else None}
-    return render(about | numbers_of(split, other, against="runs/1", **more))
 
 
 @pytest.fixture(scope="module")
@@ -95,77 +85,3 @@ def test_a_chart_of_one_value(line):
 )
 def test_ticks_are_round_and_inside(low, high, expected):
     assert ticks(low, high) == pytest.approx(expected)
-
-
-@pytest.fixture(scope="module")
-def browser():
-    api = pytest.importorskip("playwright.sync_api")
-    if not CHROMIUM.exists():
-        pytest.skip("there is no chromium here")
-    with api.sync_playwright() as playwright:
-        started = playwright.chromium.launch(executable_path=str(CHROMIUM), args=["--no-sandbox"])
-        yield started
-        started.close()
-
-
-@pytest.mark.slow
-def test_in_a_browser(browser, page, tmp_path):
-    generator = np.random.default_rng(0)
-    gold, predicted, former = (random_tags(generator, 100) for _ in range(3))
-    predicted[::3] = gold[::3]
-    split, other = (predictions(gold, each) for each in (predicted, former))
-    (tmp_path / "page.html").write_text(page_of(split, other))
-    (tmp_path / "nasty.html").write_text(page)
-    errors, asked = [], []
-    opened = browser.new_page(viewport={"width": 390, "height": 800})
-    opened.on("console", lambda message: errors.append(message.text))
-    opened.on("pageerror", lambda error: errors.append(str(error)))
-    opened.on("request", lambda request: asked.append(request.url))
-    opened.goto((tmp_path / "nasty.html").as_uri())
-    assert opened.locator("#errors article").count() == 10
-    words = opened.locator("#errors article .row").first.inner_text()
-    assert all(word in words for word in NASTY if word != "\u2028")
-
-    opened.goto((tmp_path / "page.html").as_uri())
-    section = opened.locator("#errors")
-    told, rows = section.locator("output"), section.locator("article")
-    every = len(numbers_of(split, other)["errors"])
-    assert told.inner_text() == f"1 to 20 of {every} sentences"
-    # no sideways scrolling but in tables
-    assert opened.evaluate("document.documentElement.scrollWidth <= innerWidth")
-    # with the keyboard alone: to the next sentences, and a kind
-    section.get_by_role("button", name="next").focus()
-    opened.keyboard.press("Enter")
-    assert told.inner_text() == f"21 to 40 of {every} sentences"
-    section.get_by_label("kind").focus()
-    opened.keyboard.type("mis")
-    assert section.get_by_label("kind").input_value() == "missed"
-    assert told.inner_text().startswith("1 to 20 of ")
-    assert all("missed" in text for text in rows.all_inner_texts())
-    section.get_by_label("type").select_option("LOC")
-    assert all(re.search(r"LOC · missed", text) for text in rows.all_inner_texts())
-    section.get_by_label("type").select_option("")
-    section.get_by_label("kind").select_option("")
-    section.get_by_label("change").select_option("mended")
-    assert 0 < rows.count() <= 20
-    assert all("mended" in text for text in rows.all_inner_texts())
-    section.get_by_label("change").select_option("")
-    section.get_by_label("text").fill("W25")  # of one sentence, and of w250 to w259
-    assert all("w25" in text for text in rows.all_inner_texts())
-    section.get_by_label("text").fill("nowhere")
-    assert told.inner_text() == "no sentence"
-    assert errors == []
-    assert all(url.startswith("file:") for url in asked)
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_accessibility(browser, scheme, tmp_path):
-    axe = pytest.importorskip("axe_playwright_python.sync_playwright").Axe()
-    generator = np.random.default_rng(0)
-    gold, predicted = (random_tags(generator, 30) for _ in range(2))
-    (tmp_path / "page.html").write_text(page_of(predictions(gold, predicted)))
-    context = browser.new_context(color_scheme=scheme, bypass_csp=True)
-    opened = context.new_page()
-    opened.goto((tmp_path / "page.html").as_uri())
-    assert [violation["id"] for violation in axe.run(opened).response["violations"]] == []
