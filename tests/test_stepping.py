@@ -49,10 +49,11 @@ class Copies(LastCheckpoint):
 def train(conll_files, tiny_model, tmp_path):
     """Train on four sentences, one a batch, with dropout; gives the state at the end."""
 
-    def fit(ckpt_path=None, *, callbacks=(), last=None, num_workers=0, **options):
+    def fit(ckpt_path=None, *, callbacks=(), last=None, max_tokens=None, num_workers=0, **options):
         files = {f"{split}_file": str(conll_files / f"{split}.conll") for split in ("train", "validation")}
         data = TokenClassificationDataModule(
-            model_name_or_path=str(tiny_model), batch_size=1, seed=0, num_workers=num_workers, **files
+        size = {"batch_size": 1} if max_tokens is None else {"max_tokens": max_tokens}
+            model_name_or_path=str(tiny_model), seed=0, num_workers=num_workers, **size, **files
         )
         torch.manual_seed(0)  # of the head
         model = TokenClassificationModule(model_name_or_path=str(tiny_model), labels=LABELS, learning_rate=1e-2)
@@ -92,6 +93,7 @@ def assert_same(one, other):
         {},
         {"accumulate_grad_batches": 2},
         {"val_check_interval": 2},
+        {"max_tokens": 48},
         {"max_steps": 7, "max_epochs": -1},
         {"num_workers": 2},
     ],
