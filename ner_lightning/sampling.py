@@ -22,7 +22,7 @@ _FIXED_BY = {
     "seed": "--seed_everything",
     "max_tokens": "--data.max_tokens",
     "batch_size": "--data.batch_size",
-    "num_replicas": "--trainer.devices or --trainer.num_nodes",
+    "num_replicas": "--trainer.devices or --trainer.num_nodes (or --trainer.accumulate_grad_batches to as many a step)",
     "samples": "--data.train_file or --data.dataset_name",
 }
 

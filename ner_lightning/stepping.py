@@ -50,7 +50,7 @@ class EpochLoop(_TrainingEpochLoop):
 
 
 class FitLoop(_FitLoop):
-    """Lightning's loop over epochs, which goes on where it was in two cases in which Lightning's does not."""
+    """Lightning's loop over epochs, which goes on where it was in three cases in which Lightning's does not."""
 
     def setup_data(self) -> None:
         """Make the loader; let it go on where it was, too, where a schedule has asked for its length before."""
@@ -58,6 +58,25 @@ class FitLoop(_FitLoop):
         if self.restarting and self._combined_loader_states_to_load and self._data_fetcher is not None:
             self._load_combined_loader_states()
             iter(self._data_fetcher)
+
+    def _load_combined_loader_states(self) -> None:
+        if self.restarting and self._combined_loader is not None:
+            for state in self._combined_loader_states_to_load:
+                self._share_out(state)
+        super()._load_combined_loader_states()
+
+    def _share_out(self, state: dict[str, Any]) -> None:
+        """Let another number of processes go on within an epoch, where a step has the batches that it had before."""
+        before, now = state.get("num_replicas"), self.trainer.world_size
+        steps = self.epoch_loop.automatic_optimization.optim_progress.optimizer.step.current.completed
+        position = steps * self.trainer.accumulate_grad_batches
+        if before in (None, now) or position * now != state["position"] * before:
+            return  # the sampler refuses it
+        progress = self.epoch_loop.batch_progress.current
+        more = position - progress.ready
+        for name, count in vars(progress).items():
+            setattr(progress, name, count + more)
+        state |= {"position": position, "num_replicas": now}
 
     def _iteration_based_training(self) -> bool:
         return False  # where it is true (`max_steps`), the last epoch comes again, with no batch in it

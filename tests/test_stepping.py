@@ -1,5 +1,6 @@
 """A run that goes on from any step ends as the one that was never stopped: weights, optimizer, scores, logs."""
 
+import json
 import random
 import shutil
 import subprocess
@@ -49,10 +50,11 @@ class Copies(LastCheckpoint):
 def train(conll_files, tiny_model, tmp_path):
     """Train on four sentences, one a batch, with dropout; gives the state at the end."""
 
-    def fit(ckpt_path=None, *, callbacks=(), last=None, num_workers=0, **options):
+    def fit(ckpt_path=None, *, callbacks=(), last=None, max_tokens=None, num_workers=0, **options):
         files = {f"{split}_file": str(conll_files / f"{split}.conll") for split in ("train", "validation")}
+        size = {"batch_size": 1} if max_tokens is None else {"max_tokens": max_tokens}
         data = TokenClassificationDataModule(
-            model_name_or_path=str(tiny_model), batch_size=1, seed=0, num_workers=num_workers, **files
+            model_name_or_path=str(tiny_model), seed=0, num_workers=num_workers, **size, **files
         )
         torch.manual_seed(0)  # of the head
         model = TokenClassificationModule(model_name_or_path=str(tiny_model), labels=LABELS, learning_rate=1e-2)
@@ -91,6 +93,7 @@ def assert_same(one, other):
     [
         {},
         {"accumulate_grad_batches": 2},
+        {"max_tokens": 48},
         {"val_check_interval": 2},
         {"max_steps": 7, "max_epochs": -1},
         {"num_workers": 2},
@@ -105,6 +108,27 @@ def test_a_run_that_goes_on_from_any_step_ends_as_the_whole_one(train, monkeypat
     # workers are slow to start: there one copy in an epoch, one at its end
     for step in (1, 4) if "num_workers" in options else range(1, whole["step"]):
         assert_same(train(copies.paths[step], **options), whole)
+
+
+def of_two_processes(path):
+    """Make a checkpoint of four batches, two a step, one of two processes with two batches each."""
+    checkpoint = torch.load(path, weights_only=True)
+    loop = checkpoint["loops"]["fit_loop"]
+    loader, progress = loop["state_dict"]["combined_loader"][0], loop["epoch_loop.batch_progress"]["current"]
+    assert (loader["position"], loader["num_replicas"]) == (2, 1)
+    loader |= {"position": 1, "num_replicas": 2}
+    progress |= dict.fromkeys(("ready", "started", "processed", "completed"), 1)
+    torch.save(checkpoint, path)
+
+
+def test_another_number_of_processes_goes_on_with_as_many_batches_a_step(train, monkeypatch):
+    monkeypatch.setenv("PL_GLOBAL_SEED", "42")
+    copies = Copies()
+    whole = train(last=copies, accumulate_grad_batches=2)
+    of_two_processes(copies.paths[3])
+    assert_same(train(copies.paths[3], accumulate_grad_batches=2), whole)
+    with pytest.raises(InputError, match=r"num_replicas must be 2 as before.*--trainer\.accumulate_grad_batches"):
+        train(copies.paths[3])
 
 
 class Saves(Callback):
@@ -212,8 +236,8 @@ def test_a_run_goes_on_in_its_folder_and_its_logs_are_those_of_one_in_one_go(arg
     assert [command.split("--ckpt_path=")[1:] for command in commands] == [[], ["last"], ["cut"]]
 
 
-def fail(model, optimizer):
-    if model.trainer.global_step == 6:
+def fail(model, optimizer, step=6):
+    if model.trainer.global_step == step:
         raise InputError("as if it was killed here")
 
 
@@ -251,6 +275,28 @@ def test_a_run_goes_on_in_a_new_folder_from_its_best_checkpoint_or_elsewhere(arg
     assert Path("runs/version_1/metrics.csv").is_file()
     assert Path("other/version_0/metrics.csv").is_file()
     assert Path("runs/version_0/metrics.csv").read_bytes() == before
+
+
+@pytest.mark.long
+@pytest.mark.timeout(600)
+def test_two_processes_go_on_with_what_one_has_begun(arguments, tiny_model, monkeypatch):
+    shutil.copytree(tiny_model, "model")
+    config = json.loads(Path("model/config.json").read_text())
+    dropout = dict.fromkeys(("hidden_dropout_prob", "attention_probs_dropout_prob"), 0.0)  # it depends on the process
+    Path("model/config.json").write_text(json.dumps(config | dropout))
+    arguments = [*arguments, "--model.model_name_or_path=model", "--model.learning_rate=1e-2"]
+    one = [*arguments, "--trainer.accumulate_grad_batches=2"]
+    assert main([*one, "--trainer.default_root_dir=whole"]) == 0
+    with monkeypatch.context() as patch:
+        patch.setattr(TokenClassificationModule, "on_before_optimizer_step", lambda model, _: fail(model, _, step=3))
+        assert main([*one, "--trainer.default_root_dir=cut"]) == 1
+    two = [*arguments, "--trainer.accumulate_grad_batches=1", "--trainer.devices=2", "--trainer.strategy=ddp"]
+    two += ["--trainer.default_root_dir=cut", "--ckpt_path=cut"]
+    subprocess.run([sys.executable, "-m", "ner_lightning", *two], check=True)
+    whole, cut = (torch.load(f"{run}/version_0/checkpoints/last.ckpt", weights_only=True) for run in ("whole", "cut"))
+    assert cut["global_step"] == whole["global_step"] == 4
+    for name, weights in whole["state_dict"].items():
+        torch.testing.assert_close(cut["state_dict"][name], weights)
 
 
 @pytest.mark.long

@@ -7,6 +7,7 @@ import contextlib
 import errno
 import json
 import os
+import random
 import re
 import signal
 import subprocess
@@ -357,6 +358,46 @@ def test_of_two_processes_only_the_first_speaks(served, tmp_path, conll_files, t
     assert [record["event"] for record in journal()].count("checked") == 1
     assert len(titles(fake)) == [record["event"] for record in journal()].count("pushed") > 0
     assert same(at_head(fake, tmp_path), saved("runs/version_0/checkpoints/best.ckpt"))
+
+
+@pytest.mark.long
+@pytest.mark.timeout(1800)
+def test_a_run_that_is_killed_in_pushes_ends_as_one_in_one_go(served, tmp_path, conll_files, tiny_model, monkeypatch):
+    fake = served()
+    fake.fail("*", "", 0, times=100_000, delay=0.2)  # a push takes its time
+    monkeypatch.chdir(tmp_path)
+    command = [sys.executable, "-m", "ner_lightning", "fit", *arguments(conll_files, tiny_model, 40)]
+    # a model of random labels learns slowly, so that nearly each validation finds a better one
+    command += ["--model.learning_rate=1e-5", "--checkpoint.monitor=val_loss", "--checkpoint.every_n_train_steps=3"]
+    command += ["--data.batch_size=1"]
+    subprocess.run([*command, "--trainer.default_root_dir=whole"], check=True)
+    whole, cut = Path("whole/version_0"), Path("cut/version_0")
+    command += [*pushing(), "--trainer.default_root_dir=cut"]
+    for kill in range(10):
+        with subprocess.Popen([*command, *["--ckpt_path=last"] * (kill > 0)]) as process:
+            assert wait_for_a_push(process, cut)
+            time.sleep(random.uniform(0, 1))
+            children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+            process.kill()
+            if kill % 2:  # otherwise the process that pushes outlives the run
+                for child in children:
+                    os.kill(int(child), signal.SIGKILL)
+    subprocess.run([*command, "--ckpt_path=last"], check=True)
+    assert (cut / "metrics.csv").read_text() == (whole / "metrics.csv").read_text()
+    for name in ("best", "last"):
+        assert same(*(saved(run / f"checkpoints/{name}.ckpt") for run in (whole, cut)))
+    assert same(at_head(fake, tmp_path), saved(cut / "checkpoints/best.ckpt"))
+    assert len(set(titles(fake))) == len(titles(fake))
+
+
+def wait_for_a_push(process, run):
+    """Wait until a push has begun since the call."""
+    before = len(journal(run)) if (run / "hub/pushes.jsonl").is_file() else 0
+    while process.poll() is None:
+        if (run / "hub/pushes.jsonl").is_file() and "started" in [r["event"] for r in journal(run)[before:]]:
+            return True
+        time.sleep(0.01)
+    return False
 
 
 @pytest.mark.long
