@@ -80,7 +80,7 @@ def scored(here, monkeypatch):
 
     def run_command(title, args, *, inside):
         _, path, number = inside
-        Path(path).with_name(f"trial_{number}").joinpath("version_0").mkdir(parents=True)
+        Path(path).with_name(f"trial_{number}").joinpath("version_0").mkdir(parents=True, exist_ok=True)
         report = trial.StudyReport(path, int(number))
         if (score := scores.pop(0)) is None:
             return 1
@@ -194,13 +194,21 @@ def test_the_same_command_does_nothing_twice_and_other_options_are_another_searc
     assert sorted(path.name for path in Path("runs").iterdir()) == ["tune_0", "tune_1"]
 
 
-def test_a_trial_that_fails_leaves_the_others_alone(scored, options, capsys):
-    scored += [0.5, None, 0.3]
-    assert main(["tune", "--trials=3", *options, RATES]) == 0
-    assert [each.state.name for each in study_of().trials] == ["COMPLETE", "FAIL", "COMPLETE"]
+def test_a_trial_that_fails_leaves_the_others_alone_and_is_tried_again(scored, options, capsys):
+    scored += [0.5, None, 0.3, None, 0.1]
+    command = ["tune", "--trials=3", *options, RATES]
+    assert main(command) == 0
+    params = [each.params for each in study_of().trials]
     out, err = capsys.readouterr()
-    assert err == "failed: trial_1 (see above)\n"
+    assert err == "failed: trial_1 (see above; the same command tries again)\n"
     assert "best        val_loss 0.3000: runs/tune_0/trial_2\n" in out
+    assert len(scored) == 2
+    assert main(command) == 0
+    assert "failed: trial_1 " in capsys.readouterr().err
+    assert main(command) == 0
+    assert "best        val_loss 0.1000: runs/tune_0/trial_1\n" in capsys.readouterr().out
+    assert [(each.state.name, each.value) for each in study_of().trials] == [("COMPLETE", v) for v in (0.5, 0.1, 0.3)]
+    assert [each.params for each in study_of().trials] == params
 
 
 @pytest.mark.slow
