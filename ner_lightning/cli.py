@@ -167,9 +167,9 @@ class TokenClassificationCLI(LightningCLI):
                     RunSummary(program),
                     ScoreTable(),
                     TestRecord(),
+                    *callbacks,  # which see the end of an epoch at which the next one stops
                     Interruption(program),
                     LogPositions(),
-                    *callbacks,
                 ],
             },
             save_config_callback=SaveConfig,

@@ -23,6 +23,7 @@ from ner_lightning import tune as module  # noqa: E402
 from ner_lightning.__main__ import main  # noqa: E402
 from ner_lightning.checkpoints import best_score, read_checkpoint  # noqa: E402
 from ner_lightning.data import TokenClassificationDataModule  # noqa: E402
+from ner_lightning.model import TokenClassificationModule  # noqa: E402
 
 RATES = "--search.model.learning_rate=1e-4..1e-1"
 
@@ -182,6 +183,25 @@ def test_a_search_that_was_killed_goes_on_as_if_it_had_not_been(searched, option
     assert [[path.name for path in folder.iterdir()] for folder in folders] == [["version_0"]] * 3
     went_on = ["--ckpt_path=last" in (folder / "version_0/config.yaml").read_text() for folder in folders]
     assert went_on == [True, False, False]
+
+
+@pytest.mark.slow
+def test_a_trial_that_is_to_end_when_a_signal_comes_ends_when_it_goes_on(scored, options, monkeypatch):
+    scored += [0.0]
+    command = ["tune", *options, "--trainer.num_sanity_val_steps=0", RATES, "--trials"]
+    assert main([*command, "1"]) == 0
+    for _ in range(4):
+        study_of().add_trial(study_of().trials[0])
+    in_this_process(monkeypatch)
+    with monkeypatch.context() as patch:
+        patch.setattr(TokenClassificationModule, "on_validation_end", lambda _: signal.raise_signal(signal.SIGUSR1))
+        with pytest.raises(SystemExit):
+            main([*command, "6"])
+    last = study_of().trials[-1]
+    assert (last.state.name, list(last.intermediate_values)) == ("RUNNING", [0])
+    assert main([*command, "6"]) == 0
+    last = study_of().trials[-1]
+    assert (last.state.name, list(last.intermediate_values)) == ("PRUNED", [0])
 
 
 def test_the_same_command_does_nothing_twice_and_other_options_are_another_search(scored, options):
