@@ -141,8 +141,8 @@ def run_command(title: str, args: Sequence[str], *, inside: Sequence[str] = ()) 
 
     def note(number: int, frame: FrameType | None) -> None:
         signals.append(number)
-        if number != signal.SIGINT:  # which the terminal sends to both
-            child.send_signal(number)
+        # Ctrl-C, which a terminal sends to both: twice it would end the child within a step
+        child.send_signal(signal.SIGTERM if number == signal.SIGINT else number)
 
     print(f"\n{title}     python -m ner_lightning {shlex.join(args)}", flush=True)
     env = os.environ | {_LAUNCHER: str(os.getpid())}
