@@ -32,6 +32,21 @@ class UsageError(InputError):
     """Options that do not go together; the command line exits as it does for a misspelt one."""
 
 
+def refuse_without(other: str, **given: object) -> None:
+    """Refuse options that have no effect, as the one that they belong to is not given.
+
+    Args:
+        other: That one, such as `--onnx`.
+        given: Values of the options by name; None or False where one is not given.
+
+    Raises:
+        UsageError: One is given.
+    """
+    for name, value in given.items():
+        if value is not None and value is not False:
+            raise UsageError(f"--{name} belongs to {other}: give both, or leave it out")
+
+
 def suggestion(word: str, known: Iterable[str]) -> str:
     """What a message says after an unknown word: `; did you mean X?`, or nothing where no known word is like it.
 

@@ -219,11 +219,6 @@ def test_what_is_no_onnx_is_named(onnx, folder_of_onnx):
         Tagger.load(folder_of_onnx)
 
 
-def test_int8_alone_is_wrong_usage(run, tmp_path, capsys):
-    assert main(["export", f"--default_root_dir={run}", "--int8", f"--output={tmp_path / 'model'}"]) == 2
-    assert capsys.readouterr().err == "error: --int8 is a way to write ONNX: give --onnx, too\n"
-
-
 def test_without_validation_data_a_sentence_says_what_to_give(onnx, run, tmp_path, monkeypatch):
     checkpoint = read_checkpoint(run / "version_0/checkpoints/best.ckpt")
     checkpoint["datamodule_hyper_parameters"]["validation_file"] = str(tmp_path / "gone.conll")

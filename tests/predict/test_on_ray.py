@@ -51,7 +51,6 @@ def assert_as_one_process(folder, one):
             ["in.txt", "--engine=ray", "--output=out", "--format=conll"],
             "--engine=ray makes JSON lines of text and JSON",
         ),
-        (["in.txt", "--actors=2"], "--actors belongs to --engine=ray"),
         (["in.txt", "--engine=ray", "--output=out", "--actors=0"], "--actors=0: give a number from 1"),
     ],
 )
