@@ -219,6 +219,18 @@ def test_what_is_no_onnx_is_named(onnx, folder_of_onnx):
         Tagger.load(folder_of_onnx)
 
 
+def test_tags_that_are_numbers_are_read_by_the_names_that_the_run_was_given(tiny_model, tmp_path):
+    (tmp_path / "dev.jsonl").write_text('{"tokens": ["Mira", "left", "Arvenholm"], "ner_tags": [1, 0, 2]}\n')
+    checkpoint = {
+        "hyper_parameters": {"labels": LABELS, "score_mode": "default"},
+        "datamodule_hyper_parameters": {"scheme": "BIOES"},
+        "data": {"dataset_commit": None, "given_labels": ["O", "S-PER", "S-LOC", "B-LOC", "E-LOC"]},
+    }
+    trial = compact_module._Trial(checkpoint, tiny_model, str(tmp_path / "dev.jsonl"), False)
+    (batch,) = trial._batches
+    assert [LABELS[number] for number in batch["labels"][batch["word_index"] >= 0]] == ["B-PER", "O", "B-LOC"]
+
+
 def test_without_validation_data_a_sentence_says_what_to_give(onnx, run, tmp_path, monkeypatch):
     checkpoint = read_checkpoint(run / "version_0/checkpoints/best.ckpt")
     checkpoint["datamodule_hyper_parameters"]["validation_file"] = str(tmp_path / "gone.conll")
