@@ -28,10 +28,11 @@ def test_a_misspelt_command_is_told_what_there_is(word, hint, capsys):
         (["push", "runs", "--repoid=ner"], "unrecognized arguments: --repoid=ner; did you mean --repo_id?"),
         (["export", "--ouput", "x"], "unrecognized arguments: --ouput x; did you mean --output?"),
         (["predict", "notes.txt", "--devise=cpu"], "unrecognized arguments: --devise=cpu; did you mean --device?"),
+        (["predict", "notes.txt", "--order=best"], "--order=best: expected input or uncertain"),
         (["push", "runs", "--qqqqq"], "unrecognized arguments: --qqqqq"),
     ],
 )
-def test_a_misspelt_option_is_told_what_was_meant(args, hint, capsys):
+def test_a_misspelt_option_or_value_is_told_what_was_meant(args, hint, capsys):
     with pytest.raises(SystemExit) as stopped:
         main(args)
     assert stopped.value.code == 2
