@@ -17,7 +17,7 @@ from typing import Any, NoReturn, get_origin, get_type_hints
 import docstring_parser
 from jsonargparse import ArgumentParser
 
-from ner_lightning.errors import InputError, UsageError, suggestion, with_suggestion
+from ner_lightning.errors import InputError, UsageError, in_one_sentence, suggestion, with_suggestion
 
 # Threads of PyTorch that wait for each other sleep: beside any other load they would keep a processor busy by waiting,
 # and two threads be several times slower than one. It is read when torch is imported, which is later.
@@ -128,10 +128,10 @@ def _own_first(args: list[str], parser: ArgumentParser) -> list[str]:
 
 class _Parser(ArgumentParser):
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
-        """Say which option may have been meant."""
+        """Say which option may have been meant, or what a value has to be."""
         # argparse has no public list of what is an option and no word that stands alone
         options = [option.lstrip("-") for action in self._actions for option in action.option_strings]
-        super().error(with_suggestion(message, options), ex)
+        super().error(with_suggestion(in_one_sentence(message), options), ex)
 
 
 def _parser(name: str, command: Callable[..., Any]) -> ArgumentParser:

@@ -174,9 +174,9 @@ class TokenClassificationCLI(LightningCLI):
                     RunSummary(program),
                     ScoreTable(),
                     TestRecord(),
+                    *callbacks,  # which see the end of an epoch at which the next one stops
                     Interruption(program),
                     LogPositions(),
-                    *callbacks,
                 ],
             },
             save_config_callback=SaveConfig,
@@ -519,12 +519,24 @@ class TokenClassificationCLI(LightningCLI):
     def _give_folder(self, trainer: Trainer) -> None:
         """Say where the run writes; last of all, when nothing can be refused any more.
 
-        `fit` has a new folder, or goes on in that of the `last.ckpt` it was given; a test belongs to the run that its
-        checkpoint is of.
+        `fit` has a new folder, or goes on in that of the `last.ckpt` it was given, if its scores go on as well; a test
+        belongs to the run that its checkpoint is of.
         """
         config, ckpt_path = self._made["trainer"], self._options.get("ckpt_path")
         if self.save_config_callback is not None and not config.fast_dev_run:
             going_on = None if ckpt_path is None else Path(ckpt_path)
+            if going_on is not None and (other := self._other_scores(read_checkpoint(going_on))):
+                rank_zero_info(
+                    f"{other} than that of {going_on}: the run goes on in a new folder, with a best of its own"
+                )
+                going_on = None
             trainer.start_run(config.default_root_dir or ".", log=self._own_log(), going_on=going_on)
         elif self.subcommand in ("validate", "test") and ckpt_path is not None:
             trainer.run_dir = run_folder(Path(ckpt_path))
+
+    def _other_scores(self, checkpoint: dict[str, Any]) -> str | None:
+        """What keeps the scores from going on: neither a log nor a best checkpoint is to be of two kinds."""
+        if self.datamodule.is_other(checkpoint):
+            return "other data"
+        known = self._made["checkpoint"].state_key in checkpoint.get("callbacks", {})
+        return None if known else "another --checkpoint.monitor or mode"

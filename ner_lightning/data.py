@@ -17,6 +17,7 @@ from torch.utils.data import DataLoader
 from tqdm.auto import tqdm  # type: ignore[import-untyped]
 
 from ner_lightning.cache import cached_file, content_key
+from ner_lightning.checkpoints import data_state
 from ner_lightning.corpus import Corpus, load_corpus, paths_of
 from ner_lightning.encoding import Collator, Context, Encoder
 from ner_lightning.errors import InputError
@@ -269,6 +270,12 @@ class TokenClassificationDataModule(LightningDataModule):
         )
 
     @cached_property
+    def _content(self) -> dict[str, str]:
+        """What stands for the content of the splits that a run depends on."""
+        splits: list[Split] = ["train", "validation"]
+        return {split: self._encode(split)[0].digest() for split in splits if split in self.corpus.splits}
+
+    @cached_property
     def encoder(self) -> Encoder:
         """What turns words into windows; loads the tokenizer at the first call."""
         name, revision, trust = self.model_name_or_path, self.model_revision, self.trust_remote_code
@@ -359,14 +366,23 @@ class TokenClassificationDataModule(LightningDataModule):
             ),
         )
 
+    def is_other(self, checkpoint: dict[str, Any]) -> bool:
+        """Whether a run was on other data up to a checkpoint, in training or validation; older ones do not tell.
+
+        Args:
+            checkpoint: Its content.
+        """
+        return bool(data_state(checkpoint).get("content", self._content) != self._content)
+
     def state_dict(self) -> dict[str, Any]:
-        """What a checkpoint records of the data: epoch, commit, labels that were given, seed."""
+        """What a checkpoint records of the data: epoch, commit, labels that were given, seed, what it stands for."""
         return {
             "epoch": _epochs_done(self.trainer),
             "dataset_commit": self.corpus.commit,
             # the list itself: a later test may have other splits
             "given_labels": self.corpus.labels if self._given_labels == "all" else self._given_labels,
             "seed": self._seed(),
+            "content": self._content,
         }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:

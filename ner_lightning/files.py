@@ -12,6 +12,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
+from filelock import FileLock, Timeout
+
 from ner_lightning.errors import InputError
 
 # a full disk, a full quota, a limit of the shell: errors of writing, which name no file
@@ -79,6 +81,29 @@ def move_into_place(partial: Path, path: Path) -> None:
     partial.replace(path)
     with suppress(OSError):  # a file system whose folders cannot be opened; the name is in place all the same
         _to_disk(path.parent)
+
+
+@contextmanager
+def locked(folder: Path, *, does: str) -> Iterator[None]:
+    """Keep other processes from a folder that this one writes; one that died keeps nobody out.
+
+    Args:
+        folder: It; made if it is not there.
+        does: What another process is doing if it is there, for the message.
+
+    Raises:
+        InputError: Another process is there.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(folder / ".lock", timeout=0)
+    try:
+        lock.acquire()
+    except Timeout as error:
+        raise InputError(f"{folder}: another process {does}; wait for it, or end it") from error
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 @contextmanager

@@ -1,8 +1,8 @@
 """What more training data would bring: `python -m ner_lightning learning-curve`, over shares of what there is.
 
 A curve has a folder in the folder of runs, `curve_0`. In it is a set of seeds for each share, `fraction_0.1`, as those
-of `seeds`, `curve.json` with the options, by which the same command finds its curve again, and the scores, and
-`curve.svg`.
+of `seeds`, `curve.json` with the options, by which the same command finds its curve again, all scores and what the last
+command says, and `curve.svg`.
 """
 
 from __future__ import annotations
@@ -45,22 +45,24 @@ def learning_curve(fit_options: Sequence[str], *, fractions: str = "0.1,0.25,0.5
     if config["data"]["train_fraction"] != 1:
         raise UsageError("--data.train_fraction is what the curve varies: leave it out, and give --fractions")
     folder = find_folder(Path(config["trainer"]["default_root_dir"] or "."), "curve", config)
-    failed, scores = [], Scores({})
+    failed = []
     with alone_in(folder):
-        _write(folder, {"config": config})
+        if not (folder / "curve.json").exists():
+            _write(folder, {"config": config})
+        trained = _trained(folder)
         for share in shares:
             own = config | {"data": config["data"] | {"train_fraction": share}}
             of_share = SeedSet(folder / f"fraction_{share:g}", own)
             options = [*fit_options, f"--data.train_fraction={share:g}"]
             failed += [f"{each} on {share:g}" for each in of_share.train(numbers, options, test=False)]
-            runs = {run.seed: run.validation for run in of_share.runs() if run.seed in numbers}
+            trained[share] = _scores(of_share)
             if not any(folder.glob("**/version_*")):  # an option or the data was refused, and would be again
                 break
-            if any("f1" not in values for values in runs.values()):
+            if any("f1" not in values for values in trained[share].values()):
                 raise InputError("a learning curve is one of F1 on validation: give validation data with entities")
-            scores[share] = runs
+        scores = {share: {n: v for n, v in trained.get(share, {}).items() if n in numbers} for share in shares}
         if any(scores.values()):
-            _show(folder, scores, config)
+            _show(folder, scores, {"config": config, "fractions": _as_json(trained)})
     if failed:
         print(f"failed: {', '.join(failed)} (see above; the same command tries again)", file=sys.stderr)
     return not failed
@@ -68,7 +70,7 @@ def learning_curve(fit_options: Sequence[str], *, fractions: str = "0.1,0.25,0.5
 
 def _given(fractions: str) -> list[float]:
     try:
-        shares = sorted(float(share) for share in fractions.split(","))
+        shares = sorted(float(f"{float(share):g}") for share in fractions.split(","))  # as their folders are called
     except ValueError:
         shares = []
     if len(set(shares)) < max(2, len(shares)) or not 0 < shares[0] <= shares[-1] <= 1:
@@ -76,7 +78,21 @@ def _given(fractions: str) -> list[float]:
     return shares
 
 
-def _show(folder: Path, scores: Scores, config: dict[str, Any]) -> None:
+def _trained(folder: Path) -> Scores:
+    """All that is trained in a folder."""
+    sets = {float(path.name.removeprefix("fraction_")): SeedSet(path, {}) for path in folder.glob("fraction_*")}
+    return {share: _scores(of_share) for share, of_share in sets.items()}
+
+
+def _scores(of_share: SeedSet) -> dict[int, dict[str, float]]:
+    return {run.seed: run.validation for run in of_share.runs() if run.seed is not None}
+
+
+def _as_json(scores: Scores) -> list[dict[str, Any]]:
+    return [{"fraction": share, "seeds": scores[share]} for share in sorted(scores)]
+
+
+def _show(folder: Path, scores: Scores, content: dict[str, Any]) -> None:
     fitted = fit(scores)
     names = sorted({name for runs in scores.values() for values in runs.values() for name in values})
     types = [name for name in names if name.startswith("f1_")]
@@ -86,8 +102,8 @@ def _show(folder: Path, scores: Scores, config: dict[str, Any]) -> None:
     ]
     print("\n" + table(["fraction", "seeds", "val_f1", *(name.removeprefix("f1_") for name in types)], rows))
     print(f"\n{sentence(fitted)}\n")
-    of_shares = [{"fraction": share, "seeds": runs} for share, runs in scores.items()]
-    _write(folder, {"config": config, "fractions": of_shares, "twice": fitted._asdict()})
+    asked = {share: sorted(runs) for share, runs in scores.items()}
+    _write(folder, {**content, "twice": fitted._asdict() | {"of": asked}})
     with replacing(folder / "curve.svg") as partial:
         partial.write_text(as_svg(scores, fitted), encoding="utf-8")
     print(f"written     {folder / 'curve.json'}, {folder / 'curve.svg'}")

@@ -128,6 +128,8 @@ def recorded_data(checkpoint: dict[str, Any]) -> dict[str, Any]:
     options["dataset_revision"] = state.get("dataset_commit") or options.get("dataset_revision")
     if options.get("seed") is None:  # which decides what validation_split draws
         options["seed"] = state.get("seed")
+    # as the data spells them, whose tags may be numbers
+    options["labels"] = state.get("given_labels") or checkpoint["hyper_parameters"]["labels"]
     return options
 
 

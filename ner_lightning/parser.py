@@ -14,7 +14,7 @@ from typing import Any, NoReturn, get_args
 
 from lightning.pytorch.cli import LightningArgumentParser
 
-from ner_lightning.errors import with_suggestion
+from ner_lightning.errors import in_one_sentence, with_suggestion
 
 _INCOMPLETE = re.compile(
     r"""Parser key "([\w.]+)":.*?given class_path '[\w.]*?(\w+)':\s+the following arguments are required: ([\w, ]+)""",
@@ -62,7 +62,7 @@ class Parser(LightningArgumentParser):
         return self._help_of([(self.groups or {})["trainer"]])
 
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
-        """Exit with 2 after a short text, which names the option that an unknown one is like, or that a class needs.
+        """Exit with 2 after a sentence, which names the option that an unknown one is like, or what a value has to be.
 
         Args:
             message: What is wrong.
@@ -72,6 +72,7 @@ class Parser(LightningArgumentParser):
             option, name, missing = incomplete.groups()
             after = " ".join(f"--{option}.{each}=..." for each in missing.split(", "))
             message = f"--{option}: {name} needs {missing}: give it in its init_args, or after its name as {after}"
+        message = in_one_sentence(message)
         # as jsonargparse finds the parser of the subcommand for which a config file is read
         parser = getattr(ex, "subcommand_parser", None) or self
         message = with_suggestion(message, [name for name, _ in parser.get_defaults().items()])

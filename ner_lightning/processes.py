@@ -18,10 +18,10 @@ from types import FrameType
 from typing import Any
 
 import yaml
-from filelock import FileLock, Timeout
 
 from ner_lightning.checkpoints import newest_checkpoint, read_checkpoint, what_is_done
-from ner_lightning.errors import InputError, UsageError
+from ner_lightning.errors import UsageError
+from ner_lightning.files import locked
 
 SIGNALS = [signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGHUP]  # which stop a run, see `interruption`
 GRACE = 5.0  # seconds that one of several processes has to say why it ends, while the others do
@@ -92,15 +92,12 @@ def alone_in(folder: Path) -> Iterator[None]:
     Raises:
         InputError: Another process is there.
     """
-    try:
-        with FileLock(folder / ".lock", timeout=0):
-            try:
-                yield
-            finally:
-                if not any(folder.glob("**/version_*")):
-                    shutil.rmtree(folder)
-    except Timeout as error:
-        raise InputError(f"{folder}: another process trains here; wait for it, or end it") from error
+    with locked(folder, does="trains here"):
+        try:
+            yield
+        finally:
+            if not any(folder.glob("**/version_*")):
+                shutil.rmtree(folder)
 
 
 def finished_run(own: Path) -> dict[str, Any] | None:
@@ -144,8 +141,8 @@ def run_command(title: str, args: Sequence[str], *, inside: Sequence[str] = ()) 
 
     def note(number: int, frame: FrameType | None) -> None:
         signals.append(number)
-        if number != signal.SIGINT:  # which the terminal sends to both
-            child.send_signal(number)
+        # Ctrl-C, which a terminal sends to both: twice it would end the child within a step
+        child.send_signal(signal.SIGTERM if number == signal.SIGINT else number)
 
     print(f"\n{title}     python -m ner_lightning {shlex.join(args)}", flush=True)
     env = os.environ | {_LAUNCHER: str(os.getpid())}

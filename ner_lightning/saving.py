@@ -71,8 +71,8 @@ class _Checkpoint(ModelCheckpoint):
 class BestCheckpoint(_Checkpoint):
     """Keep `best.ckpt`: the state with the best score.
 
-    A run that is resumed in another folder starts with a copy of the best checkpoint so far; Lightning alone would
-    forget that score and keep the best of what follows.
+    A run that is resumed in another folder, on the same data, starts with a copy of the best checkpoint so far;
+    Lightning alone would forget that score and keep the best of what follows.
 
     Args:
         monitor: The logged number that decides; without one, the last epoch is kept.
@@ -108,6 +108,9 @@ class BestCheckpoint(_Checkpoint):
         """Take over the best checkpoint of the run that is resumed."""
         state = checkpoint.get("callbacks", {}).get(self.state_key)
         if trainer.state.fn != "fit" or not state or not state["best_model_path"]:
+            return
+        data = trainer.datamodule  # type: ignore[attr-defined]
+        if isinstance(data, TokenClassificationDataModule) and data.is_other(checkpoint):  # its score says nothing here
             return
         # beside the checkpoint that is resumed, where the run was moved since
         places = [Path(state["best_model_path"]), Path(trainer.ckpt_path or "").parent / "best.ckpt"]

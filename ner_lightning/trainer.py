@@ -5,11 +5,11 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Iterable
+from contextlib import ExitStack
 from itertools import takewhile
 from pathlib import Path
 from typing import Any, Literal
 
-from filelock import BaseFileLock, FileLock, Timeout
 from lightning.fabric.connector import (  # type: ignore[attr-defined] # the values of `precision`, only there
     _PRECISION_INPUT,
 )
@@ -24,7 +24,7 @@ from lightning_utilities.core.rank_zero import rank_zero_info, rank_zero_only
 from ner_lightning.checkpoints import read_checkpoint, run_folder
 from ner_lightning.data import TokenClassificationDataModule
 from ner_lightning.errors import InputError
-from ner_lightning.files import replacing
+from ner_lightning.files import locked, replacing
 from ner_lightning.hardware import best_precision
 from ner_lightning.loggers import CSVLog, TensorBoardLog, cut_logs
 from ner_lightning.model import TokenClassificationModule
@@ -40,7 +40,6 @@ class Trainer(LightningTrainer):
     """
 
     run_dir: Path | None = None  # for all that a run writes, whatever its loggers are
-    _lock: BaseFileLock | None = None  # of that folder, while it is trained
 
     def __init__(
         self,
@@ -54,6 +53,7 @@ class Trainer(LightningTrainer):
             chosen, why = best_precision(accelerator if isinstance(accelerator, str) else accelerator.name())
             rank_zero_info(f"precision   {chosen}: {why}")
         super().__init__(accelerator=accelerator, precision=chosen, **kwargs)
+        self._lock = ExitStack()  # of the folder of the run, while it is trained
         theirs = self.fit_loop
         self.fit_loop = FitLoop(self, min_epochs=theirs.min_epochs, max_epochs=theirs.max_epochs)
         self.fit_loop.epoch_loop = EpochLoop(self, min_steps=theirs.min_steps, max_steps=theirs.max_steps)
@@ -80,11 +80,7 @@ class Trainer(LightningTrainer):
         assert version is not None
         self.run_dir = Path(root) / f"version_{version}"
         if self.is_global_zero:
-            self._lock = FileLock(self.run_dir / ".lock")
-            try:
-                self._lock.acquire(timeout=0)
-            except Timeout as error:
-                raise InputError(f"{self.run_dir}: another process trains this run; wait for it, or end it") from error
+            self._lock.enter_context(locked(self.run_dir, does="trains this run"))
         for callback in self.checkpoint_callbacks:
             if isinstance(callback, ModelCheckpoint) and callback.dirpath is None:
                 callback.dirpath = str(self.run_dir / "checkpoints")
@@ -103,15 +99,12 @@ class Trainer(LightningTrainer):
         Args:
             model: What is trained.
             datamodule: What it is trained on.
-            ckpt_path: Go on from this checkpoint, with the options of its run where no others are given: a file, the
-                folder of a run (its `last.ckpt`), or `last` or `best`, which are those of the newest run. From
-                `last.ckpt` a run goes on in its own folder, else in a new one.
+            ckpt_path: Go on from this checkpoint, with the options of its run where none are given: a file, the folder
+                of a run (its `last.ckpt`), or `last` or `best` of the newest run. From `last.ckpt`, with its data and
+                monitor, it goes on in its folder, else in a new one.
         """
-        try:
+        with self._lock:
             super().fit(model, datamodule=datamodule, ckpt_path=ckpt_path)
-        finally:
-            if self._lock is not None:
-                self._lock.release()
 
     def validate(  # type: ignore[override]
         self, model: LightningModule, datamodule: LightningDataModule, ckpt_path: str | None = None

@@ -42,15 +42,18 @@ class StudyReport(Callback):
             )
         self._best = kept[0]
 
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Stop here if that was to be after the last epoch, and a signal came first."""
+        self._stop_if_poor(trainer, after=trainer.current_epoch - 1)
+
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Report, and stop here if that is to be; the last epoch is over anyway."""
         score = trainer.callback_metrics.get(str(self._best.monitor))
         if trainer.is_global_zero and score is not None:
             if trainer.current_epoch not in self._reported:
                 self._trial.report(float(score), trainer.current_epoch)
-            self._pruned = self._trial.should_prune() and trainer.current_epoch + 1 != trainer.max_epochs
-        self._pruned = trainer.strategy.broadcast(self._pruned)
-        trainer.should_stop = trainer.should_stop or self._pruned
+            self._reported[trainer.current_epoch] = float(score)
+        self._stop_if_poor(trainer, after=trainer.current_epoch)
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Tell how the trial ended, with the score of its best checkpoint."""
@@ -61,6 +64,12 @@ class StudyReport(Callback):
             print(f"pruned      after epoch {trainer.current_epoch - 1}")
         elif self._best.best_model_score is not None:
             self._study.tell(self._trial.number, float(self._best.best_model_score))
+
+    def _stop_if_poor(self, trainer: Trainer, *, after: int) -> None:
+        if trainer.is_global_zero and max(self._reported, default=-1) == after != -1:
+            self._pruned = self._trial.should_prune() and after + 1 != trainer.max_epochs
+        self._pruned = trainer.strategy.broadcast(self._pruned)
+        trainer.should_stop = trainer.should_stop or self._pruned
 
 
 def main(args: Sequence[str]) -> int:

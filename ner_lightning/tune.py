@@ -34,7 +34,7 @@ def tune(fit_options: Sequence[str], *, trials: int = 20) -> bool:
     Args:
         fit_options: All options of `fit`, such as `--config conll`, and what to look for in place of the usual:
             `--search.model.learning_rate=1e-5..1e-3`, a range, or `--search.data.batch_size=8,16,32`, choices. The same
-            command again goes on where it was stopped.
+            command again goes on where it was stopped, and tries again what failed.
         trials: How many in all, those of earlier commands counted.
 
     Returns:
@@ -77,11 +77,15 @@ class _Search:
         config: dict[str, Any],
     ) -> None:
         self.folder, self._study, self._space, self._given = folder, study, space, given
+        self._failed: set[int] = set()  # the numbers of trials, in this command
         self._seed, self._monitor = int(config["seed_everything"]), config["checkpoint"]["monitor"]
 
     def run(self, trials: int) -> None:
         """Run what is missing of so many."""
-        while sum(trial.state.is_finished() for trial in self._study.trials) < trials:
+        from optuna.trial import TrialState
+
+        done = (TrialState.COMPLETE, TrialState.PRUNED)
+        while len(self._study.get_trials(states=done)) + len(self._failed) < trials:
             self._train(self._next())
 
     def show(self) -> bool:
@@ -89,13 +93,13 @@ class _Search:
         from optuna.trial import TrialState
 
         sign = -1 if self._study.direction.name == "MAXIMIZE" else 1
-        order = [TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL]
+        order = [TrialState.COMPLETE, TrialState.PRUNED, TrialState.RUNNING]  # the last of which failed
         known = [trial for trial in self._study.trials if trial.state in order]
         known.sort(key=lambda t: (order.index(t.state), math.inf if t.value is None else sign * t.value, t.number))
         header = ["run", self._monitor, "epochs", "trial", *(name.rpartition(".")[2] for name in self._space)]
         print("\n" + table(header, [self._row(trial) for trial in known]))
-        if failed := [self._folder_of(trial).name for trial in known if trial.state == TrialState.FAIL]:
-            print(f"failed: {', '.join(failed)} (see above)", file=sys.stderr)
+        if failed := [self._folder_of(trial).name for trial in known if trial.state == TrialState.RUNNING]:
+            print(f"failed: {', '.join(failed)} (see above; the same command tries again)", file=sys.stderr)
         best = known[0]
         if best.state != TrialState.COMPLETE:
             return False
@@ -108,11 +112,13 @@ class _Search:
         return True
 
     def _next(self) -> FrozenTrial:
-        """The trial that was stopped, or a new one."""
+        """A trial that was stopped or failed before this command, or a new one."""
         from optuna.samplers import TPESampler
         from optuna.trial import TrialState
 
         for trial in self._study.get_trials(states=[TrialState.RUNNING]):
+            if trial.number in self._failed:
+                continue
             if trial.params.keys() == self._space.keys():
                 return trial
             self._study.tell(trial.number, state=TrialState.FAIL)  # killed while it was drawn
@@ -123,8 +129,6 @@ class _Search:
 
     def _train(self, trial: FrozenTrial) -> None:
         """Run a trial, which itself tells the study how it ends, unless it fails."""
-        from optuna.trial import TrialState
-
         own = self._folder_of(trial)
         if (finished := finished_run(own)) and (score := best_score(finished)) is not None:
             self._study.tell(trial.number, score)
@@ -133,14 +137,14 @@ class _Search:
         run_command(f"trial {trial.number}", fit_in(own, [*self._given, *_options(trial)]), inside=inside)
         if self._study.trials[trial.number].state.is_finished():
             return
-        self._study.tell(trial.number, state=TrialState.FAIL)
+        self._failed.add(trial.number)
         if not any(each.intermediate_values for each in self._study.trials):  # others would most likely fail as well
             raise InputError(f"{own.name} failed before its first score, as no other has one: mend what is told above")
 
     def _row(self, trial: FrozenTrial) -> list[str]:
         value = "-" if trial.value is None else f"{trial.value:.4f}"
         epochs = 0 if trial.last_step is None else trial.last_step + 1
-        state = {"COMPLETE": "whole", "FAIL": "failed"}.get(trial.state.name, "pruned")
+        state = {"COMPLETE": "whole", "RUNNING": "failed"}.get(trial.state.name, "pruned")
         values = [_text(trial.params[name]) if name in trial.params else "-" for name in self._space]
         return [str(self._folder_of(trial)), value, str(epochs), state, *values]
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from contextlib import ExitStack
 from dataclasses import astuple, dataclass
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +48,13 @@ class Windows:
     def lengths(self) -> NDArray[Any]:
         """Sub-words of each window."""
         return np.diff(self.offsets)
+
+    def digest(self) -> str:
+        """Stands for the sub-words, their labels and which sentence each is of, whatever file they came from."""
+        found = sha256()
+        for column in (self.input_ids, self.labels, self.sentence_index):
+            found.update(column.data)
+        return found.hexdigest()
 
     def distinct_ids(self, *, and_id: int) -> NDArray[np.int64]:
         """The sub-words that occur, each once, in order.

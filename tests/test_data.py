@@ -334,7 +334,25 @@ def test_a_checkpoint_holds_what_repeats_the_data_and_loads_without_code(make, t
     state = make(labels=LABELS, seed=7).state_dict()
     torch.save(state, tmp_path / "state")
     assert torch.load(tmp_path / "state", weights_only=True) == state
+    content = state.pop("content")
+    assert content.keys() == {"train", "validation"}
     assert state == {"epoch": 0, "dataset_commit": None, "given_labels": LABELS, "seed": 7}
+
+
+def test_other_data_is_told_by_what_is_in_it(make, conll_files, tmp_path):
+    def is_other(**options):
+        return make(labels=LABELS, **options).is_other({"data": before})
+
+    before = make(labels=LABELS).state_dict()
+    text = (conll_files / "train.conll").read_text()
+    for name, content in (("same", text), ("other", text.replace("Mira", "Vela"))):
+        (tmp_path / f"{name}.conll").write_text(content)
+    assert not is_other(train_file=tmp_path / "same.conll", test_file=None, batch_size=3, seed=8)
+    assert is_other(train_file=tmp_path / "other.conll")
+    assert is_other(validation_file=tmp_path / "same.conll")
+    assert is_other(train_fraction=0.5)
+    del before["content"]  # as one of former versions
+    assert not is_other(train_file=tmp_path / "other.conll")
 
 
 def test_hyperparameters_are_primitives_even_where_paths_were_given(make, conll_files, tiny_model):

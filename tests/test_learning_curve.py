@@ -186,6 +186,18 @@ def test_each_share_is_trained_with_each_seed_and_nothing_twice(child, capsys):
     assert [path.name for path in Path("runs").iterdir()] == ["curve_0"]
 
 
+def test_another_command_says_what_it_is_asked_and_keeps_the_scores_of_those_before(child, monkeypatch):
+    assert main(["learning-curve", "--seeds=2", "--fractions=0.5,0.7,1", "--config=x"]) == 0
+    assert main(["learning-curve", "--seeds=1", "--fractions=0.2,1", "--config=x"]) == 0
+    known = json.loads(Path("runs/curve_0/curve.json").read_text())
+    shares = {each["fraction"]: sorted(each["seeds"]) for each in known["fractions"]}
+    assert shares == {0.2: ["42"], 0.5: ["42", "43"], 0.7: ["42", "43"], 1.0: ["42", "43"]}
+    assert known["twice"]["of"] == {"0.2": [42], "1.0": [42]}
+    monkeypatch.setattr(module, "_show", lambda *_: None)  # as if the next one was killed before it writes
+    assert main(["learning-curve", "--seeds=1", "--fractions=0.2,1", "--config=x"]) == 0
+    assert json.loads(Path("runs/curve_0/curve.json").read_text()) == known
+
+
 def test_what_fails_is_told_and_tried_again(child, capsys):
     command = ["learning-curve", "--seeds=2", "--fractions=0.5,1", "--config=x"]
     child.codes += [0, 1]

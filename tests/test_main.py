@@ -28,10 +28,11 @@ def test_a_misspelt_command_is_told_what_there_is(word, hint, capsys):
         (["push", "runs", "--repoid=ner"], "unrecognized arguments: --repoid=ner; did you mean --repo_id?"),
         (["export", "--ouput", "x"], "unrecognized arguments: --ouput x; did you mean --output?"),
         (["predict", "notes.txt", "--devise=cpu"], "unrecognized arguments: --devise=cpu; did you mean --device?"),
+        (["predict", "notes.txt", "--order=best"], "--order=best: expected input or uncertain"),
         (["push", "runs", "--qqqqq"], "unrecognized arguments: --qqqqq"),
     ],
 )
-def test_a_misspelt_option_is_told_what_was_meant(args, hint, capsys):
+def test_a_misspelt_option_or_value_is_told_what_was_meant(args, hint, capsys):
     with pytest.raises(SystemExit) as stopped:
         main(args)
     assert stopped.value.code == 2
@@ -48,7 +49,26 @@ def test_a_suggestion_is_made_for_similar_words_alone():
 def test_a_flag_needs_no_value_and_takes_no_word_behind_it(flag, first, tmp_path, capsys):
     args = [flag, str(tmp_path)] if first else [str(tmp_path), flag]
     assert main(["push", *args]) == 2
-    assert capsys.readouterr().err == "error: --check, --revision and --private belong to --repo_id\n"
+    assert capsys.readouterr().err == "error: --check belongs to --repo_id: give both, or leave it out\n"
+
+
+@pytest.mark.parametrize(
+    ("args", "other"),
+    [
+        (["predict", "notes.txt", "--max_per_document=10"], "--order=uncertain"),
+        (["predict", "notes.txt", "--actors=2"], "--engine=ray"),
+        (["export", "--int8"], "--onnx"),
+        (["export", "--max_f1_loss=0.5"], "--onnx"),
+        (["export", "--validation_file=dev.conll"], "--onnx"),
+        (["push", "runs", "--revision=main"], "--repo_id"),
+        (["push", "runs", "--private"], "--repo_id"),
+        (["report", "runs", "--suspects_format=doccano"], "--suspects"),
+    ],
+)
+def test_an_option_without_the_one_that_it_belongs_to_is_refused(args, other, capsys):
+    assert main(args) == 2
+    name = args[-1].partition("=")[0]
+    assert capsys.readouterr().err == f"error: {name} belongs to {other}: give both, or leave it out\n"
 
 
 @pytest.mark.parametrize("value", [["--forget=false"], ["--forget", "false"]])

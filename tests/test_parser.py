@@ -136,6 +136,41 @@ def test_what_a_class_needs_is_named_in_a_sentence(answer, args, told, tmp_path,
     assert told in err.splitlines()[-1]
 
 
+PATIENC = "--trainer.callbacks.patienc: EarlyStopping has no such option; did you mean patience?"
+
+
+@pytest.mark.parametrize(
+    ("args", "told"),
+    [
+        (["--model.decoding=viterbi"], "--model.decoding=viterbi: expected argmax, constrained or null"),
+        (["--data.batch_size=many"], "--data.batch_size=many: expected int or null"),
+        (["--keep_memory=perhaps"], "--keep_memory=perhaps: expected bool"),
+        (["--data.annotated_types={a: 3}"], "--data.annotated_types={'a': 3}: expected dict[str, list[str]] or null"),
+        (["--model.lora.rank=x"], "--model.lora=x: expected int"),
+        (["--config=some.yaml"], "--data.scheme=BIO: expected IOB1, IOB2, BIOES, IOBES, BILOU, IO, plain or null"),
+        (["--trainer.callbacks+=Foo"], "--trainer.callbacks=Foo: expected list[Callback], Callback or null"),
+        (["--trainer.callbacks+=EarlyStopping", "--trainer.callbacks.patienc=3"], PATIENC),
+        (["--trainer.callbacks=[{class_path: EarlyStopping, init_args: {patienc: 3}}]"], PATIENC),
+        (["--optimizer=AdamW", "--optimizer.lr=x"], "--optimizer.lr=x: expected float or Tensor"),
+    ],
+)
+def test_a_wrong_value_is_told_in_a_sentence(answer, args, told, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("some.yaml").write_text("data: {scheme: BIO}\n")
+    code, _, err = answer("fit", *args)
+    assert (code, err.splitlines()[-1]) == (2, f"error: {told}")
+    assert len(err.splitlines()) == 3
+
+
+def test_no_kind_of_a_value_is_named_twice(answer):
+    _, _, err = answer("fit", "--trainer.precision=bf17")
+    told, _, expected = err.splitlines()[-1].partition(": expected ")
+    assert told == "error: --trainer.precision=bf17"
+    names = expected.replace(" or ", ", ").split(", ")
+    assert len(names) == len(set(names))
+    assert {"bf16-mixed", "32-true", "auto"} < set(names)
+
+
 def test_a_suggestion_is_the_closest_of_the_known_words_or_nothing():
     assert suggestion("tst", ["test", "fit"]) == "; did you mean test?"
     assert suggestion("tst", ["inspect"]) == ""

@@ -16,6 +16,7 @@ from filelock import FileLock
 from ner_lightning import seeds as module
 from ner_lightning.__main__ import main
 from ner_lightning.intervals import f1_interval
+from ner_lightning.processes import run_command
 from ner_lightning.reports.runs import read_runs
 
 
@@ -218,16 +219,31 @@ def test_two_seeds_from_training_to_the_table(options, capfd):
     assert "no difference can be told: 0.00 to 0.00" in capfd.readouterr().out
 
 
+def test_ctrl_c_that_the_child_does_not_hear_is_passed_on(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    child = (
+        "import os, pathlib, time; time.sleep(1); os.kill(os.getppid(), 2); time.sleep(9); pathlib.Path('x').touch()"
+    )
+    with pytest.raises(SystemExit) as stopped:
+        run_command("seed 1", ["-n1", "-r1", child], inside=["timeit"])
+    assert stopped.value.code == 128 + signal.SIGINT
+    assert capsys.readouterr().err == "stopped     the same command goes on\n"
+    assert not Path("x").exists()
+
+
 @pytest.mark.long
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_stops_the_set_which_goes_on_later(options, number, tmp_path):
+@pytest.mark.parametrize(
+    # as a terminal, another shell and a scheduler send them
+    ("number", "send"),
+    [(signal.SIGINT, os.killpg), (signal.SIGINT, os.kill), (signal.SIGTERM, os.kill)],
+)
+def test_a_signal_stops_the_set_which_goes_on_later(options, number, send, tmp_path):
     command = [sys.executable, "-m", "ner_lightning", "seeds", "--seeds=2", *options, "--trainer.max_epochs=100000"]
     with subprocess.Popen(command, start_new_session=True, stderr=subprocess.PIPE, text=True) as process:
         while not list(Path().glob("runs/seeds_0/seed_42/version_0/checkpoints/last.ckpt")):
             assert process.poll() is None
             time.sleep(0.1)
-        # a terminal sends Ctrl-C to all, a scheduler may signal the first process alone
-        (os.killpg if number == signal.SIGINT else os.kill)(process.pid, number)
+        send(process.pid, number)
         _, err = process.communicate(timeout=60)
     assert process.returncode == 128 + number
     assert err.splitlines()[-1] == "stopped     the same command goes on"

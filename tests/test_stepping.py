@@ -277,6 +277,21 @@ def test_a_run_goes_on_in_a_new_folder_from_its_best_checkpoint_or_elsewhere(arg
     assert Path("runs/version_0/metrics.csv").read_bytes() == before
 
 
+def test_a_run_goes_on_in_a_new_folder_with_other_data_or_another_monitor(arguments, conll_files, caplog):
+    caplog.set_level("INFO")
+    assert main([*arguments, "--trainer.max_epochs=1"]) == 0
+    before = {path: path.read_bytes() for path in Path("runs/version_0").rglob("*") if path.is_file()}
+    for run, told, more in (
+        ("version_1", "other data than", f"--data.validation_file={conll_files / 'train.conll'}"),
+        ("version_2", "another --checkpoint.monitor or mode than", "--checkpoint.monitor=val_loss"),
+    ):
+        assert main([*arguments, "--ckpt_path=runs/version_0", more]) == 0
+        assert f"{told} that of runs/version_0/checkpoints/last.ckpt: the run goes on in a new folder" in caplog.text
+        best = torch.load(f"runs/{run}/checkpoints/best.ckpt", weights_only=True)
+        assert best["global_step"] == 8  # and not a copy of the former one
+    assert {path: path.read_bytes() for path in before} == before
+
+
 @pytest.mark.long
 @pytest.mark.timeout(600)
 def test_two_processes_go_on_with_what_one_has_begun(arguments, tiny_model, monkeypatch):

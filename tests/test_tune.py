@@ -23,6 +23,7 @@ from ner_lightning import tune as module  # noqa: E402
 from ner_lightning.__main__ import main  # noqa: E402
 from ner_lightning.checkpoints import best_score, read_checkpoint  # noqa: E402
 from ner_lightning.data import TokenClassificationDataModule  # noqa: E402
+from ner_lightning.model import TokenClassificationModule  # noqa: E402
 
 RATES = "--search.model.learning_rate=1e-4..1e-1"
 
@@ -80,7 +81,7 @@ def scored(here, monkeypatch):
 
     def run_command(title, args, *, inside):
         _, path, number = inside
-        Path(path).with_name(f"trial_{number}").joinpath("version_0").mkdir(parents=True)
+        Path(path).with_name(f"trial_{number}").joinpath("version_0").mkdir(parents=True, exist_ok=True)
         report = trial.StudyReport(path, int(number))
         if (score := scores.pop(0)) is None:
             return 1
@@ -184,6 +185,25 @@ def test_a_search_that_was_killed_goes_on_as_if_it_had_not_been(searched, option
     assert went_on == [True, False, False]
 
 
+@pytest.mark.slow
+def test_a_trial_that_is_to_end_when_a_signal_comes_ends_when_it_goes_on(scored, options, monkeypatch):
+    scored += [0.0]
+    command = ["tune", *options, "--trainer.num_sanity_val_steps=0", RATES, "--trials"]
+    assert main([*command, "1"]) == 0
+    for _ in range(4):
+        study_of().add_trial(study_of().trials[0])
+    in_this_process(monkeypatch)
+    with monkeypatch.context() as patch:
+        patch.setattr(TokenClassificationModule, "on_validation_end", lambda _: signal.raise_signal(signal.SIGUSR1))
+        with pytest.raises(SystemExit):
+            main([*command, "6"])
+    last = study_of().trials[-1]
+    assert (last.state.name, list(last.intermediate_values)) == ("RUNNING", [0])
+    assert main([*command, "6"]) == 0
+    last = study_of().trials[-1]
+    assert (last.state.name, list(last.intermediate_values)) == ("PRUNED", [0])
+
+
 def test_the_same_command_does_nothing_twice_and_other_options_are_another_search(scored, options):
     scored += [0.5, 0.4, 0.3, 0.2]
     assert main(["tune", "--trials=2", *options, RATES]) == 0
@@ -194,13 +214,21 @@ def test_the_same_command_does_nothing_twice_and_other_options_are_another_searc
     assert sorted(path.name for path in Path("runs").iterdir()) == ["tune_0", "tune_1"]
 
 
-def test_a_trial_that_fails_leaves_the_others_alone(scored, options, capsys):
-    scored += [0.5, None, 0.3]
-    assert main(["tune", "--trials=3", *options, RATES]) == 0
-    assert [each.state.name for each in study_of().trials] == ["COMPLETE", "FAIL", "COMPLETE"]
+def test_a_trial_that_fails_leaves_the_others_alone_and_is_tried_again(scored, options, capsys):
+    scored += [0.5, None, 0.3, None, 0.1]
+    command = ["tune", "--trials=3", *options, RATES]
+    assert main(command) == 0
+    params = [each.params for each in study_of().trials]
     out, err = capsys.readouterr()
-    assert err == "failed: trial_1 (see above)\n"
+    assert err == "failed: trial_1 (see above; the same command tries again)\n"
     assert "best        val_loss 0.3000: runs/tune_0/trial_2\n" in out
+    assert len(scored) == 2
+    assert main(command) == 0
+    assert "failed: trial_1 " in capsys.readouterr().err
+    assert main(command) == 0
+    assert "best        val_loss 0.1000: runs/tune_0/trial_1\n" in capsys.readouterr().out
+    assert [(each.state.name, each.value) for each in study_of().trials] == [("COMPLETE", v) for v in (0.5, 0.1, 0.3)]
+    assert [each.params for each in study_of().trials] == params
 
 
 @pytest.mark.slow

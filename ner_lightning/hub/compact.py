@@ -147,7 +147,7 @@ class _Trial:
         data |= {"num_workers": 0, "pin_memory": False}
         # the tokenizer of the folder keeps case where that of the encoder does not
         data |= {"model_name_or_path": str(folder), "model_revision": None, "keep_case": False}
-        data |= {"labels": options["labels"], "trust_remote_code": trust_remote_code}
+        data["trust_remote_code"] = trust_remote_code
         self.labels, self._mode = options["labels"], options["score_mode"]
         try:
             self._batches = list(TokenClassificationDataModule(**data).loader("validation"))

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ner_lightning.checkpoints import classifier_weights, decoding_of, find_checkpoint, read_checkpoint, run_folder
-from ner_lightning.errors import InputError, UsageError
+from ner_lightning.errors import InputError, UsageError, refuse_without
 from ner_lightning.files import is_left_over, move_into_place, naming, process_mark
 from ner_lightning.hub.card import card_facts, model_card
 from ner_lightning.hub.outbox import About
@@ -44,7 +44,7 @@ def export(
     space: bool = False,
     onnx: bool = False,
     int8: bool = False,
-    max_f1_loss: float = 0.5,
+    max_f1_loss: float | None = None,
     validation_file: list[str] | str | None = None,
     default_root_dir: str = "runs",
     repo_id: str | None = None,
@@ -66,7 +66,8 @@ def export(
         onnx: Write the model as ONNX, for `predict` and `Tagger` on a processor, in place of the weights for
             transformers; it is scored and timed on the validation split beside them.
         int8: With `onnx`, in 8 bits: faster and smaller. Layers that lose by it on validation stay as they are.
-        max_f1_loss: Percentage points of F1 that it may lose on validation; nothing is written where it loses more.
+        max_f1_loss: With `onnx`, percentage points of F1 that it may lose on validation (0.5); nothing is written where
+            it loses more.
         validation_file: The validation split for `onnx`; by default that of the run.
         default_root_dir: Where the newest run is looked for.
         repo_id: Hub id under which the model will be found, for the card.
@@ -82,8 +83,8 @@ def export(
         InputError: There is no such checkpoint, its weights cannot be used, the folder cannot be written, or an ONNX
             model loses too much.
     """
-    if int8 and not onnx:
-        raise UsageError("--int8 is a way to write ONNX: give --onnx, too")
+    if not onnx:
+        refuse_without("--onnx", int8=int8, max_f1_loss=max_f1_loss, validation_file=validation_file)
     if space and repo_id is not None and (onnx or "/" not in repo_id):
         raise UsageError(
             f"--space --repo_id={repo_id}: the Space loads the model from the Hub: give the id with its namespace "
@@ -106,7 +107,8 @@ def export(
         if onnx:
             from ner_lightning.hub.compact import compact
 
-            smaller = partial(compact, checkpoint=checkpoint, int8=int8, max_f1_loss=max_f1_loss)
+            most = 0.5 if max_f1_loss is None else max_f1_loss
+            smaller = partial(compact, checkpoint=checkpoint, int8=int8, max_f1_loss=most)
             smaller = partial(smaller, validation_file=validation_file, trust_remote_code=trust_remote_code)
             write = partial(write, compact=smaller)
         if space:

@@ -14,7 +14,7 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
-from ner_lightning.errors import InputError, UsageError
+from ner_lightning.errors import InputError, UsageError, refuse_without
 from ner_lightning.hub import sender
 from ner_lightning.hub.outbox import Destination, Outbox
 
@@ -49,8 +49,8 @@ def push(
         UsageError: The options do not go together.
         InputError: The folder is not that of a run, its model cannot be written, or another process pushes from it.
     """
-    if repo_id is None and (check or revision or private is not None):
-        raise UsageError("--check, --revision and --private belong to --repo_id")
+    if repo_id is None:
+        refuse_without("--repo_id", check=check, revision=revision, private=private is not None)
     if forget and repo_id is not None:
         raise UsageError("--forget sends nothing: leave out --repo_id")
     if forget:

@@ -15,7 +15,7 @@ from typing import Any, Literal, NamedTuple
 
 from tqdm.auto import tqdm  # type: ignore[import-untyped]
 
-from ner_lightning.errors import InputError, UsageError
+from ner_lightning.errors import InputError, UsageError, refuse_without
 from ner_lightning.files import naming, refuse_unwritable, replacing
 from ner_lightning.predict.entities import LabelledRow
 from ner_lightning.predict.forms import OutputFormat, check_form, form_of, suffix_of, write
@@ -39,7 +39,7 @@ def predict(
     sentence_column_name: str | None = None,
     comment_prefix: str = "",
     order: Order = "input",
-    max_per_document: int = 10,
+    max_per_document: int | None = None,
     limit: int | None = None,
     min_score: float = 0.0,
     precision_target: float | None = None,
@@ -68,7 +68,7 @@ def predict(
         comment_prefix: In CoNLL columns, lines that begin with it are comments; by default there are none.
         order: Of the rows: that of the `input`; `uncertain` puts first what people should label: rows with the least
             certain word, and those that are nearly as others last. All rows of an input are in memory then.
-        max_per_document: With `--order=uncertain`, so many rows of a document come before those of others.
+        max_per_document: With `--order=uncertain`, so many rows of a document (10) come before those of others.
         limit: Write only so many rows of each input.
         min_score: Entities with a smaller score are left out: their words have the label O.
         precision_target: Leave out entities of each type below the score from which on that share of them was right
@@ -106,19 +106,20 @@ def predict(
         "revision": revision,
         "trust_remote_code": trust_remote_code,
     }
+    if order == "input":
+        refuse_without("--order=uncertain", max_per_document=max_per_document)
     if engine == "ray":
         if order != "input" or limit is not None:
             raise UsageError("--engine=ray labels all rows in the order of their row_id: no --order and no --limit")
         return _on_ray(inputs, output, format, options, loading, actors)
-    if actors is not None:
-        raise UsageError("--actors belongs to --engine=ray")
+    refuse_without("--engine=ray", actors=actors)
     with ExitStack() as stack:
         # all that is wrong is said before the first word is labelled
         sources = [_open(path, options, stack) for path in inputs]
         for name, number in (("max_per_document", max_per_document), ("limit", limit)):
             if number is not None and number < 1:
                 raise InputError(f"--{name}={number}: give 1 or more rows")
-        chosen = _Chosen(order, max_per_document, limit)
+        chosen = _Chosen(order, max_per_document or 10, limit)
         jobs = [_Job(source, format or _default_form(source, output), chosen) for source in sources]
         outputs = _outputs(jobs, inputs, output)
         for path in outputs:

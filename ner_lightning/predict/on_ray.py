@@ -6,6 +6,7 @@ import logging
 import os
 import re
 from collections.abc import Collection, Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from hashlib import sha256
 from io import BufferedReader
 from itertools import islice
@@ -16,6 +17,7 @@ import pyarrow as pa
 from pyarrow import fs, parquet
 
 from ner_lightning.errors import InputError, first_line
+from ner_lightning.files import locked
 from ner_lightning.predict.forms import COLUMN, as_cell, as_json, column_type
 from ner_lightning.predict.tagger import Tagger
 from ner_lightning.readers import ReadOptions
@@ -59,12 +61,13 @@ def label(
         The number of rows.
 
     Raises:
-        InputError: An input cannot be read, there is no such model, or the output holds something else.
+        InputError: An input cannot be read, there is no such model, the output holds something else, or another process
+            predicts there.
     """
     format = options.format or _format_of(inputs)
     inputs, output = [_absolute(path) for path in inputs], _absolute(output)
     tagger = {**tagger, "model": _absolute(tagger["model"]) if Path(tagger["model"]).exists() else tagger["model"]}
-    notes = _unfinished(output, [inputs, tagger, options])
+    _unfinished(output, [inputs, tagger, options])  # so that it refuses at once
     context = Tagger.load(**{**tagger, "device": "cpu"}).encoder.context  # a wrong option is told before actors start
     if context != "sentence":
         raise InputError(
@@ -85,28 +88,29 @@ def label(
     except ValueError as error:  # of a folder without files
         raise InputError(first_line(error)) from error
     parts = _Parts(output, file_format="parquet" if format == "parquet" else "jsonl")
-    data.checkpoint_config = CheckpointConfig(ROW_ID, notes)
-    try:
-        (
-            ray.data.read_datasource(rows)
-            .repartition(target_num_rows_per_block=_PART)
-            .map_batches(
-                _Labeller,
-                fn_constructor_args=[tagger, options, format],
-                batch_format="pyarrow",
-                batch_size=None,
-                compute=ActorPoolStrategy(size=actors) if actors else ActorPoolStrategy(min_size=1),
-                num_gpus=int(on_gpu),
+    with _alone_in(output):  # where another process may have ended since
+        data.checkpoint_config = CheckpointConfig(ROW_ID, _unfinished(output, [inputs, tagger, options]))
+        try:
+            (
+                ray.data.read_datasource(rows)
+                .repartition(target_num_rows_per_block=_PART)
+                .map_batches(
+                    _Labeller,
+                    fn_constructor_args=[tagger, options, format],
+                    batch_format="pyarrow",
+                    batch_size=None,
+                    compute=ActorPoolStrategy(size=actors) if actors else ActorPoolStrategy(min_size=1),
+                    num_gpus=int(on_gpu),
+                )
+                .write_datasink(parts)
             )
-            .write_datasink(parts)
-        )
-    except Exception as error:
-        told = re.search(r"^ner_lightning\.errors\.InputError: (.+)", str(error), re.MULTILINE)
-        if told is None:  # of the cause of an error elsewhere Ray brings the text alone
-            raise
-        raise InputError(told[1]) from error
-    finally:
-        data.checkpoint_config = None  # of this process, which may go on with Ray
+        except Exception as error:
+            told = re.search(r"^ner_lightning\.errors\.InputError: (.+)", str(error), re.MULTILINE)
+            if told is None:  # of the cause of an error elsewhere Ray brings the text alone
+                raise
+            raise InputError(told[1]) from error
+        finally:
+            data.checkpoint_config = None  # of this process, which may go on with Ray
     return parts.rows
 
 
@@ -212,12 +216,19 @@ def _start(actors: int | None) -> None:
         ray.init("local", num_cpus=(actors or os.cpu_count() or 1) + _SLOTS, include_dashboard=False, **quiet)
 
 
+def _alone_in(output: str) -> AbstractContextManager[None]:
+    """Keep other processes from an output on a disk; stores of objects have no locks."""
+    system, folder = fs.FileSystem.from_uri(output)
+    return locked(Path(folder), does="predicts there") if isinstance(system, fs.LocalFileSystem) else nullcontext()
+
+
 def _unfinished(output: str, options: list[Any]) -> str:
     """Where Ray notes the rows that are done, below the output: this goes when all are."""
     notes = f"{output}/_unfinished-{sha256(repr(options).encode()).hexdigest()[:12]}"
     system, folder = fs.FileSystem.from_uri(output)
-    there = system.get_file_info(fs.FileSelector(folder, allow_not_found=True))
-    if there and not any(PurePosixPath(info.path).name == PurePosixPath(notes).name for info in there):
+    listed = system.get_file_info(fs.FileSelector(folder, allow_not_found=True))
+    there = {PurePosixPath(info.path).name for info in listed} - {".lock"}
+    if there and PurePosixPath(notes).name not in there:
         raise InputError(f"--output={output} holds other files, or was predicted with other options: give another one")
     return notes
 

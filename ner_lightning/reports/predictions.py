@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from tqdm.auto import tqdm  # type: ignore[import-untyped]
 
 from ner_lightning.calibration import find_entities
-from ner_lightning.checkpoints import data_state, read_checkpoint
+from ner_lightning.checkpoints import read_checkpoint
 from ner_lightning.corpus import Corpus, paths_of
 from ner_lightning.data import TokenClassificationDataModule
 from ner_lightning.errors import InputError
@@ -173,8 +173,7 @@ def _data(
             options |= {"annotated_types": None, "validation_split": None}
     if all(options.get(name) is None for name in _SOURCES):
         raise InputError(f"{path} does not record its data (rows in memory, or a datamodule of another kind)")
-    labels = data_state(checkpoint).get("given_labels") or checkpoint["hyper_parameters"]["labels"]
-    return TokenClassificationDataModule(**options, labels=labels, trust_remote_code=trust_remote_code)
+    return TokenClassificationDataModule(**options, trust_remote_code=trust_remote_code)
 
 
 def _model(checkpoint: dict[str, Any], trust_remote_code: bool) -> TokenClassificationModule:

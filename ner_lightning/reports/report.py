@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from ner_lightning.checkpoints import find_checkpoint, run_folder
-from ner_lightning.errors import InputError
+from ner_lightning.errors import InputError, refuse_without
 from ner_lightning.files import refuse_unwritable, replacing
 from ner_lightning.predict.forms import TaskFormat
 from ner_lightning.reports.against import changes, differences, refuse_other_words, verdict
@@ -35,7 +35,7 @@ def report(
     json: bool = False,
     figures: str | None = None,
     suspects: str | None = None,
-    suspects_format: TaskFormat = "label-studio",
+    suspects_format: TaskFormat | None = None,
     device: str = "auto",
     trust_remote_code: bool = False,
 ) -> Path:
@@ -50,7 +50,7 @@ def report(
         json: Write the same numbers beside the page, under its name with `.json`.
         figures: A folder for the figures, as PNG and SVG; needs matplotlib, the extra `report` of this package.
         suspects: A new file for the sentences with likely annotation errors, the likeliest first, as tasks for people.
-        suspects_format: What imports it: `label-studio`, `doccano` or `prodigy`.
+        suspects_format: What imports it: `label-studio` (the default), `doccano` or `prodigy`.
         device: Where to run: `auto`, `cpu`, `cuda`, `cuda:1`, ...
         trust_remote_code: Run the code that comes with the model, where it needs it.
 
@@ -60,6 +60,8 @@ def report(
     Raises:
         InputError: There is no such run or no such data, the runs have other data, or the page cannot be written.
     """
+    if suspects is None:
+        refuse_without("--suspects", suspects_format=suspects_format)
     checkpoint = _checkpoint(run)
     former = None if against is None else _checkpoint(against)
     page = run_folder(checkpoint) / f"report-{split}.html" if output is None else Path(output).expanduser()
@@ -88,7 +90,7 @@ def report(
         with replacing(path) as partial:
             partial.write_text(text, encoding="utf-8")
     if tasks is not None:
-        write_suspects(found, tasks, form=suspects_format)
+        write_suspects(found, tasks, form=suspects_format or "label-studio")
     if figures is not None and write_figures is not None:
         write_figures(numbers, Path(figures).expanduser())
     return page

@@ -219,9 +219,16 @@ def test_what_is_no_onnx_is_named(onnx, folder_of_onnx):
         Tagger.load(folder_of_onnx)
 
 
-def test_int8_alone_is_wrong_usage(run, tmp_path, capsys):
-    assert main(["export", f"--default_root_dir={run}", "--int8", f"--output={tmp_path / 'model'}"]) == 2
-    assert capsys.readouterr().err == "error: --int8 is a way to write ONNX: give --onnx, too\n"
+def test_tags_that_are_numbers_are_read_by_the_names_that_the_run_was_given(tiny_model, tmp_path):
+    (tmp_path / "dev.jsonl").write_text('{"tokens": ["Mira", "left", "Arvenholm"], "ner_tags": [1, 0, 2]}\n')
+    checkpoint = {
+        "hyper_parameters": {"labels": LABELS, "score_mode": "default"},
+        "datamodule_hyper_parameters": {"scheme": "BIOES"},
+        "data": {"dataset_commit": None, "given_labels": ["O", "S-PER", "S-LOC", "B-LOC", "E-LOC"]},
+    }
+    trial = compact_module._Trial(checkpoint, tiny_model, str(tmp_path / "dev.jsonl"), False)
+    (batch,) = trial._batches
+    assert [LABELS[number] for number in batch["labels"][batch["word_index"] >= 0]] == ["B-PER", "O", "B-LOC"]
 
 
 def test_without_validation_data_a_sentence_says_what_to_give(onnx, run, tmp_path, monkeypatch):

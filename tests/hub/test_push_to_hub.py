@@ -664,11 +664,6 @@ def test_a_run_without_a_checkpoint_cannot_be_pushed(tmp_path, capsys):
     assert "no checkpoint below this folder; give the folder of a run" in capsys.readouterr().err
 
 
-def test_options_of_the_repository_belong_to_it(tmp_path, capsys):
-    assert main(["push", str(tmp_path), "--private"]) == 2
-    assert "--check, --revision and --private belong to --repo_id" in capsys.readouterr().err
-
-
 def test_another_module_is_refused():
     with pytest.raises(InputError, match="expected a TokenClassificationModule, found LightningModule"):
         PushToHub("ner").setup(Trainer(accelerator="cpu", logger=False), LightningModule(), "fit")

@@ -8,6 +8,7 @@ import time
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 
 from ner_lightning.__main__ import main
 from ner_lightning.errors import InputError
@@ -50,7 +51,6 @@ def assert_as_one_process(folder, one):
             ["in.txt", "--engine=ray", "--output=out", "--format=conll"],
             "--engine=ray makes JSON lines of text and JSON",
         ),
-        (["in.txt", "--actors=2"], "--actors belongs to --engine=ray"),
         (["in.txt", "--engine=ray", "--output=out", "--actors=0"], "--actors=0: give a number from 1"),
     ],
 )
@@ -122,6 +122,8 @@ def test_two_actors_write_what_one_process_does(here, on_ray, checkpoint):
     (here / "in.txt").write_text(TEXT)
     predict(["in.txt"], model=str(checkpoint), output="one.jsonl")
     try:
+        with FileLock("out/.lock"), pytest.raises(InputError, match="out: another process predicts there; wait for it"):
+            predict(["in.txt"], model=str(checkpoint), output="out", engine="ray", actors=2)
         assert predict(["in.txt"], model=str(checkpoint), output="out", engine="ray", actors=2) == 120
     finally:
         ray.shutdown()

@@ -59,7 +59,7 @@ def test_near_duplicates_are_those_of_comparing_all(seed):
     ("options", "message"),
     [
         ({"limit": 0}, "--limit=0: give 1 or more rows"),
-        ({"max_per_document": -1}, "--max_per_document=-1: give 1 or more"),
+        ({"order": "uncertain", "max_per_document": -1}, "--max_per_document=-1: give 1 or more"),
         ({"order": "uncertain"}, "test.conll: --order and --limit cannot be used .* give --format=label-studio"),
         ({"limit": 3}, "--order and --limit cannot be used"),
     ],
