@@ -99,9 +99,9 @@ class Trainer(LightningTrainer):
         Args:
             model: What is trained.
             datamodule: What it is trained on.
-            ckpt_path: Go on from this checkpoint, with the options of its run where none are given: a file, the folder
-                of a run (its `last.ckpt`), or `last` or `best` of the newest run. From `last.ckpt`, with its data and
-                monitor, it goes on in its folder, else in a new one.
+            ckpt_path: Go on from this checkpoint, with the options of its run where no others are given: a file, the
+                folder of a run (its `last.ckpt`), or `last` or `best` of the newest run. From `last.ckpt`, with the
+                same data and monitor, in the folder of the run.
         """
         with self._lock:
             super().fit(model, datamodule=datamodule, ckpt_path=ckpt_path)
