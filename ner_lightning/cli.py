@@ -367,7 +367,7 @@ class TokenClassificationCLI(LightningCLI):
         path = checkpoint_to_use(config, subcommand, model_name_or_path=self._model_given(parser, config))
         checkpoint = None if path is None else read_checkpoint(path)
         if checkpoint is not None:
-            recorded = recorded_options(checkpoint, subcommand, given=given)
+            recorded = recorded_options(checkpoint, subcommand, path=Path(str(path)), given=given)
         else:
             recorded = {} if subcommand == "fit" else options_of_the_model(config)
         if recorded:

@@ -16,7 +16,7 @@ import yaml
 from jsonargparse import Namespace
 from lightning_utilities.core.rank_zero import rank_zero_info
 
-from ner_lightning.checkpoints import data_state, find_checkpoint
+from ner_lightning.checkpoints import data_state, find_checkpoint, run_folder
 from ner_lightning.data import TokenClassificationDataModule
 from ner_lightning.errors import InputError
 from ner_lightning.pretrained import exported_options, load_config, trained_labels
@@ -86,11 +86,12 @@ def checkpoint_to_use(config: Any, subcommand: str, *, model_name_or_path: str |
     )
 
 
-def recorded_options(checkpoint: dict[str, Any], subcommand: str, *, given: Any) -> dict[str, Any]:
+def recorded_options(checkpoint: dict[str, Any], subcommand: str, *, path: Path, given: Any) -> dict[str, Any]:
     """The options that a checkpoint records, by their dotted names, as far as they matter to a subcommand.
 
     Args:
         checkpoint: Its content.
+        path: Where it is: a run that goes on is kept where it is now.
         subcommand: `fit`, `validate`, `test` or `inspect`.
         given: The options of the subcommand, parsed without the checkpoint.
     """
@@ -104,6 +105,9 @@ def recorded_options(checkpoint: dict[str, Any], subcommand: str, *, given: Any)
         for group in ("trainer", "checkpoint"):
             recorded = config.get(group, {}).items()
             options |= {f"{group}.{name}": value for name, value in recorded if name not in left_out}
+        run = run_folder(path)
+        if (run / "config.yaml").is_file() and run.name.startswith("version_"):
+            options["trainer.default_root_dir"] = str(run.parent)
     own_source = any(given["data"][name] is not None for name in _SOURCES)
     # a run that goes on must not lose it: it says so where it does not fit other files
     of_sources = _SOURCES if subcommand == "fit" else _SOURCES | {"annotated_types"}

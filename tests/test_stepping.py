@@ -277,6 +277,17 @@ def test_a_run_goes_on_in_a_new_folder_from_its_best_checkpoint_or_elsewhere(arg
     assert Path("runs/version_0/metrics.csv").read_bytes() == before
 
 
+def test_a_run_goes_on_where_it_is_whatever_folder_it_was_begun_in(arguments):
+    assert main([*arguments, "--trainer.max_epochs=1", "--trainer.default_root_dir=begun"]) == 0
+    Path("begun").rename("moved")
+    before = Path("moved/version_0/metrics.csv").read_bytes()
+    assert main([*arguments, "--ckpt_path=moved/version_0"]) == 0
+    assert len(Path("moved/version_0/metrics.csv").read_bytes()) > len(before)
+    assert main([*arguments, "--ckpt_path=moved/version_0/checkpoints/best.ckpt", "--trainer.max_epochs=3"]) == 0
+    assert Path("moved/version_1/metrics.csv").is_file()
+    assert not Path("runs").exists()
+
+
 def test_a_run_goes_on_in_a_new_folder_with_other_data_or_another_monitor(arguments, conll_files, caplog):
     caplog.set_level("INFO")
     assert main([*arguments, "--trainer.max_epochs=1"]) == 0
