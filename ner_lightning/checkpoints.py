@@ -94,6 +94,16 @@ def what_is_done(checkpoint: dict[str, Any], *, max_epochs: int | None, max_step
     return next(reached, None)
 
 
+def is_within_epoch(checkpoint: dict[str, Any]) -> bool:
+    """Whether a checkpoint was saved between two batches of an epoch.
+
+    Args:
+        checkpoint: Its content.
+    """
+    loaders = checkpoint.get("loops", {}).get("fit_loop", {}).get("state_dict", {}).get("combined_loader", [])
+    return any(isinstance(loader, dict) and loader.get("position") for loader in loaders)
+
+
 def best_score(checkpoint: dict[str, Any]) -> float | None:
     """The score of the best checkpoint of a run.
 

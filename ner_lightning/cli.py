@@ -29,7 +29,7 @@ from lightning.pytorch.utilities.exceptions import SIGTERMException
 from lightning_utilities.core.rank_zero import rank_zero_info, rank_zero_only
 
 import ner_lightning
-from ner_lightning.checkpoints import data_state, read_checkpoint, run_folder, what_is_done
+from ner_lightning.checkpoints import data_state, is_within_epoch, read_checkpoint, run_folder, what_is_done
 from ner_lightning.config_files import find_configs
 from ner_lightning.corpus import paths_of
 from ner_lightning.data import TokenClassificationDataModule
@@ -107,6 +107,8 @@ def main(
     warnings.filterwarnings("ignore", message=".*isinstance.treespec, LeafSpec.* is deprecated.*")
     # Lightning's warning against two sources of arguments: there is one, the list
     warnings.filterwarnings("ignore", message=".*args parameter is intended to run from within Python.*")
+    # another monitor, which is said by us
+    warnings.filterwarnings("ignore", message=r".*Please add the following callbacks: \[.BestCheckpoint\{[^]]*\}.\]")
     logging.getLogger("lightning.pytorch.utilities.rank_zero").addFilter(_no_chatter)
     try:
         with ending_with_launcher():
@@ -525,7 +527,7 @@ class TokenClassificationCLI(LightningCLI):
         config, ckpt_path = self._made["trainer"], self._options.get("ckpt_path")
         if self.save_config_callback is not None and not config.fast_dev_run:
             going_on = None if ckpt_path is None else Path(ckpt_path)
-            if going_on is not None and (other := self._other_scores(read_checkpoint(going_on))):
+            if going_on is not None and (other := self._other_scores(going_on)):
                 rank_zero_info(
                     f"{other} than that of {going_on}: the run goes on in a new folder, with a best of its own"
                 )
@@ -534,9 +536,16 @@ class TokenClassificationCLI(LightningCLI):
         elif self.subcommand in ("validate", "test") and ckpt_path is not None:
             trainer.run_dir = run_folder(Path(ckpt_path))
 
-    def _other_scores(self, checkpoint: dict[str, Any]) -> str | None:
+    def _other_scores(self, path: Path) -> str | None:
         """What keeps the scores from going on: neither a log nor a best checkpoint is to be of two kinds."""
-        if self.datamodule.is_other(checkpoint):
+        checkpoint = read_checkpoint(path)
+        if others := self.datamodule.other_splits(checkpoint):
+            if "train" in others and is_within_epoch(checkpoint):
+                raise InputError(
+                    f"--ckpt_path={path} was saved within an epoch of other training data: give that data, or a "
+                    "checkpoint from the end of an epoch, or start without --ckpt_path"
+                )
             return "other data"
-        known = self._made["checkpoint"].state_key in checkpoint.get("callbacks", {})
-        return None if known else "another --checkpoint.monitor or mode"
+        known = [key for key in checkpoint.get("callbacks", {}) if key.startswith(BestCheckpoint.__name__)]
+        same = not known or self._made["checkpoint"].state_key in known
+        return None if same else "another --checkpoint.monitor or mode"

@@ -270,12 +270,6 @@ class TokenClassificationDataModule(LightningDataModule):
         )
 
     @cached_property
-    def _content(self) -> dict[str, str]:
-        """What stands for the content of the splits that a run depends on."""
-        splits: list[Split] = ["train", "validation"]
-        return {split: self._encode(split)[0].digest() for split in splits if split in self.corpus.splits}
-
-    @cached_property
     def encoder(self) -> Encoder:
         """What turns words into windows; loads the tokenizer at the first call."""
         name, revision, trust = self.model_name_or_path, self.model_revision, self.trust_remote_code
@@ -366,13 +360,14 @@ class TokenClassificationDataModule(LightningDataModule):
             ),
         )
 
-    def is_other(self, checkpoint: dict[str, Any]) -> bool:
-        """Whether a run was on other data up to a checkpoint, in training or validation; older ones do not tell.
+    def other_splits(self, checkpoint: dict[str, Any]) -> set[str]:
+        """The splits, of training and validation, that a run had with other content up to a checkpoint.
 
         Args:
-            checkpoint: Its content.
+            checkpoint: Its content; older ones do not tell.
         """
-        return bool(data_state(checkpoint).get("content", self._content) != self._content)
+        before, now = data_state(checkpoint).get("content"), self._content()
+        return set() if before is None else {split for split in before | now if before.get(split) != now.get(split)}
 
     def state_dict(self) -> dict[str, Any]:
         """What a checkpoint records of the data: epoch, commit, labels that were given, seed, what it stands for."""
@@ -382,7 +377,7 @@ class TokenClassificationDataModule(LightningDataModule):
             # the list itself: a later test may have other splits
             "given_labels": self.corpus.labels if self._given_labels == "all" else self._given_labels,
             "seed": self._seed(),
-            "content": self._content,
+            "content": self._content(),
         }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
@@ -456,6 +451,12 @@ class TokenClassificationDataModule(LightningDataModule):
                 "--data.context=document: the training data has no documents (-DOCSTART- lines, a document_id); "
                 "--data.context=file takes neighbouring sentences in the order of the file"
             )
+
+    def _content(self) -> dict[str, str | None]:
+        """What stands for the content of the splits that a run depends on."""
+        return {
+            split: self._encode(split)[0].digest for split in ("train", "validation") if split in self.corpus.splits
+        }
 
     def _seed(self) -> int:
         # --seed_everything leaves its number there, for Lightning's own samplers too

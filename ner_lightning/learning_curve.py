@@ -8,6 +8,7 @@ command says, and `curve.svg`.
 from __future__ import annotations
 
 import json
+import re
 import statistics
 import sys
 from collections.abc import Sequence
@@ -80,8 +81,9 @@ def _given(fractions: str) -> list[float]:
 
 def _trained(folder: Path) -> Scores:
     """All that is trained in a folder."""
-    sets = {float(path.name.removeprefix("fraction_")): SeedSet(path, {}) for path in folder.glob("fraction_*")}
-    return {share: _scores(of_share) for share, of_share in sets.items()}
+    names = (path.name.removeprefix("fraction_") for path in folder.glob("fraction_*"))
+    shares = [name for name in names if re.fullmatch(r"[\d.e-]*\d", name)]  # and not somebody's copy of one
+    return {float(share): _scores(SeedSet(folder / f"fraction_{share}", {})) for share in shares}
 
 
 def _scores(of_share: SeedSet) -> dict[int, dict[str, float]]:

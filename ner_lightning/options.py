@@ -106,7 +106,7 @@ def recorded_options(checkpoint: dict[str, Any], subcommand: str, *, path: Path,
             recorded = config.get(group, {}).items()
             options |= {f"{group}.{name}": value for name, value in recorded if name not in left_out}
         run = run_folder(path)
-        if (run / "config.yaml").is_file() and run.name.startswith("version_"):
+        if path.name == "last.ckpt" and run.name.startswith("version_") and (run / "config.yaml").is_file():
             options["trainer.default_root_dir"] = str(run.parent)
     own_source = any(given["data"][name] is not None for name in _SOURCES)
     # a run that goes on must not lose it: it says so where it does not fit other files

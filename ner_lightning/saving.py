@@ -110,7 +110,9 @@ class BestCheckpoint(_Checkpoint):
         if trainer.state.fn != "fit" or not state or not state["best_model_path"]:
             return
         data = trainer.datamodule  # type: ignore[attr-defined]
-        if isinstance(data, TokenClassificationDataModule) and data.is_other(checkpoint):  # its score says nothing here
+        if isinstance(data, TokenClassificationDataModule) and data.other_splits(
+            checkpoint
+        ):  # its score says nothing here
             return
         # beside the checkpoint that is resumed, where the run was moved since
         places = [Path(state["best_model_path"]), Path(trainer.ckpt_path or "").parent / "best.ckpt"]

@@ -31,6 +31,7 @@ class Windows:
         words_before: (windows,), int64: how many words of the sentence stand before the first one scored here.
         source_index: (windows,), int64: number of its file.
         path: The file that the arrays are mapped from; None in memory.
+        digest: Stands for sub-words, labels and sentences, whatever file they came from; None in memory.
     """
 
     input_ids: NDArray[Any]
@@ -43,18 +44,12 @@ class Windows:
     words_before: NDArray[Any]
     source_index: NDArray[Any]
     path: Path | None = None
+    digest: str | None = None
 
     @property
     def lengths(self) -> NDArray[Any]:
         """Sub-words of each window."""
         return np.diff(self.offsets)
-
-    def digest(self) -> str:
-        """Stands for the sub-words, their labels and which sentence each is of, whatever file they came from."""
-        found = sha256()
-        for column in (self.input_ids, self.labels, self.sentence_index):
-            found.update(column.data)
-        return found.hexdigest()
 
     def distinct_ids(self, *, and_id: int) -> NDArray[np.int64]:
         """The sub-words that occur, each once, in order.
@@ -129,11 +124,15 @@ def write_windows(path: Path, parts: Iterable[Windows]) -> None:
     with ExitStack() as stack:
         files = {name: stack.enter_context(path.with_suffix(f".{name}").open("wb")) for name in _COLUMNS}
         sub_words, windows = 0, 0
+        digests = {name: sha256() for name in ("input_ids", "labels", "sentence_index")}
         files["offsets"].write(bytes(8))
         for part in parts:
             for name, file in files.items():
                 values = part.offsets[1:] + sub_words if name == "offsets" else getattr(part, name)
-                file.write(values.astype(_COLUMNS[name]).data)
+                content = values.astype(_COLUMNS[name]).data
+                file.write(content)
+                if name in digests:
+                    digests[name].update(content)
             sub_words += len(part.input_ids)
             windows += len(part)
 
@@ -152,7 +151,8 @@ def write_windows(path: Path, parts: Iterable[Windows]) -> None:
         "words_before": column("words_before", windows),
         "source_index": column("source_index", windows),
     }
-    batch = pyarrow.record_batch(columns)
+    content = "".join(digest.hexdigest() for digest in digests.values())
+    batch = pyarrow.record_batch(columns, metadata={"digest": sha256(content.encode()).hexdigest()})
     with pyarrow.OSFile(str(path), "wb") as sink, pyarrow.ipc.new_stream(sink, batch.schema) as writer:
         writer.write_batch(batch)
 
@@ -180,6 +180,7 @@ def read_windows(path: Path) -> Windows:
         batch.column("words_before").to_numpy(),
         batch.column("source_index").to_numpy(),
         path,
+        batch.schema.metadata[b"digest"].decode(),
     )
 
 

@@ -340,19 +340,19 @@ def test_a_checkpoint_holds_what_repeats_the_data_and_loads_without_code(make, t
 
 
 def test_other_data_is_told_by_what_is_in_it(make, conll_files, tmp_path):
-    def is_other(**options):
-        return make(labels=LABELS, **options).is_other({"data": before})
+    def others(**options):
+        return make(labels=LABELS, **options).other_splits({"data": before})
 
     before = make(labels=LABELS).state_dict()
     text = (conll_files / "train.conll").read_text()
     for name, content in (("same", text), ("other", text.replace("Mira", "Vela"))):
         (tmp_path / f"{name}.conll").write_text(content)
-    assert not is_other(train_file=tmp_path / "same.conll", test_file=None, batch_size=3, seed=8)
-    assert is_other(train_file=tmp_path / "other.conll")
-    assert is_other(validation_file=tmp_path / "same.conll")
-    assert is_other(train_fraction=0.5)
+    assert not others(train_file=tmp_path / "same.conll", test_file=None, batch_size=3, seed=8)
+    assert others(train_file=tmp_path / "other.conll") == {"train"}
+    assert others(validation_file=tmp_path / "same.conll") == {"validation"}
+    assert others(train_fraction=0.5) == {"train"}
     del before["content"]  # as one of former versions
-    assert not is_other(train_file=tmp_path / "other.conll")
+    assert not others(train_file=tmp_path / "other.conll")
 
 
 def test_hyperparameters_are_primitives_even_where_paths_were_given(make, conll_files, tiny_model):
