@@ -89,8 +89,6 @@ class TokenClassificationModule(LightningModule):
         InputError: The model cannot be loaded, or an option does not fit it.
     """
 
-    _lower_case_ids: Tensor | None
-
     def __init__(
         self,
         model_name_or_path: str = "bert-base-cased",
@@ -156,7 +154,7 @@ class TokenClassificationModule(LightningModule):
             keep_case=keep_case,
         )
         self.lowercase_ratio = lowercase_ratio
-        self.register_buffer("_lower_case_ids", None, persistent=False)
+        self._lower_case_ids: Tensor | None = None  # no buffer, which several processes would send at each step
         if lowercase_ratio > 0:
             tokenizer = load_tokenizer(
                 model_name_or_path,
@@ -244,6 +242,7 @@ class TokenClassificationModule(LightningModule):
         """
         if self._lower_case_ids is not None:
             input_ids = batch["input_ids"]
+            self._lower_case_ids = self._lower_case_ids.to(input_ids.device)
             lowered = torch.rand(len(input_ids), 1, device=input_ids.device) < self.lowercase_ratio  # (windows, 1)
             batch = batch | {"input_ids": self._lower_case_ids[input_ids].where(lowered, input_ids)}
         loss: Tensor = self(batch).loss
