@@ -89,9 +89,9 @@ class TokenClassificationDataModule(LightningDataModule):
         keep_case: Let the tokenizer of an uncased encoder keep upper case, as `--model.keep_case` does.
         max_seq_length: Sub-words in a window, special tokens included; by default as many as the model takes.
             Longer sentences are cut into overlapping windows and every word is still scored once.
-        context: What a window holds: one `sentence`, or as many sentences of a `document` as there is room for, with
-            the tokenizer's separator between them, each read with its neighbours. `file` takes neighbours in the order
-            of the file, whatever its documents are, or where it has none. `predict` does the same.
+        context: What a window holds: one `sentence`; as many of a `document` as there is room for, with the tokenizer's
+            separator between them; of a `file`, in its order; or one sentence `centred` among its neighbours in the
+            document, at several times the cost. `predict` does the same.
         label_all_tokens: Train on every sub-word of a word (continuation sub-words as `I-`, with
             `--model.subword_weight`), not only on the first. Scores read the first one in both cases;
             `transformers.pipeline` reads all of them, and with `simple` finds pieces of entities where the others were
@@ -448,7 +448,7 @@ class TokenClassificationDataModule(LightningDataModule):
         column = self.corpus.splits["train"].data.column("document_id")
         if pc.count_distinct(column).as_py() in (1, len(column)):
             raise InputError(
-                "--data.context=document: the training data has no documents (-DOCSTART- lines, a document_id); "
+                f"--data.context={self.context}: the training data has no documents (-DOCSTART- lines, a document_id); "
                 "--data.context=file takes neighbouring sentences in the order of the file"
             )
 
@@ -470,7 +470,7 @@ class TokenClassificationDataModule(LightningDataModule):
 
         rows, encoder = self.corpus.splits[split], self.encoder
 
-        if self.context == "document" and split == "train":
+        if self.context in ("document", "centred") and split == "train":
             self._refuse_without_documents()
 
         def parts() -> Iterator[Windows]:

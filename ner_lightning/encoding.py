@@ -1,9 +1,9 @@
 """Words to windows of sub-word ids and labels, and to padded batches.
 
 A window holds a sentence or, with `context`, as many sentences of a document as there is room for, with the tokenizer's
-separator between them. Every word is scored in exactly one window: what is longer than `max_seq_length` is cut at word
-borders into overlapping windows, and each word belongs to the one in which it is furthest from a window edge. The only
-file that uses -100 and `word_ids()`.
+separator between them, or a sentence in the middle of its neighbours. Every word is scored in exactly one window: what
+is longer than `max_seq_length` is cut at word borders into overlapping windows, and each word belongs to the one in
+which it is furthest from a window edge. The only file that uses -100 and `word_ids()`.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ IGNORE = -100  # the label that PyTorch's cross entropy leaves out
 _REPORTS = 20  # long words that are told of; a file that is full of them is not told word by word
 
 
-Context = Literal["sentence", "document", "file"]
+Context = Literal["sentence", "document", "file", "centred"]
 
 # Sentences of a document that are cut into windows together: a longer one is parted, as if it were several. Its first
 # and last sentences alone lose context by this, and a whole file may be one document.
@@ -69,7 +69,8 @@ class Encoder:
         max_seq_length: Sub-words in a window, special tokens included.
         label_all_tokens: Give each continuation sub-word `I-` of the word's type as its label; otherwise
             only the first sub-word carries a label. Scores read the first sub-word in both cases.
-        context: What a window holds: one `sentence`; sentences of a `document`, or of a `file` whatever its documents.
+        context: What a window holds: one `sentence`; sentences of a `document`, or of a `file` whatever its documents;
+            or `centred`, one sentence that is scored, with as much of its document on both sides as there is room for.
 
     Raises:
         InputError: `max_seq_length` leaves no room for a word between the special tokens.
@@ -152,9 +153,12 @@ class Encoder:
         sizes[ends] += 1
         starts = offsets_of(sizes)
         lead = starts[:-1] + lead
-        start, end, first, last = (
-            np.array(self._cut(offsets_of(lengths)[borders], starts), dtype=np.int64).reshape(-1, 4).T
-        )
+        of_words = offsets_of(lengths)
+        if self.context == "centred":
+            rows = self._centre(of_words, passages=of_words[borders], starts=starts)
+        else:
+            rows = self._cut(of_words[borders], starts)
+        start, end, first, last = np.array(rows, dtype=np.int64).reshape(-1, 4).T
         owner = np.repeat(np.arange(len(sizes)), sizes)  # the word of each sub-word
         labels = np.full(len(ids), IGNORE)
         if tag_ids is not None:
@@ -178,7 +182,7 @@ class Encoder:
             document_index=np.full(offsets[-1], -1, dtype=np.int32),
             offsets=offsets,
             first_word=first_word + first,
-            words_before=first - offsets_of(lengths)[sentence[first]],
+            words_before=first - of_words[sentence[first]],
             source_index=files[sentence[first]],
         )
         windows.input_ids[offsets[:-1, None] + np.arange(before)] = self._prefix
@@ -286,7 +290,7 @@ class Encoder:
         if self.context == "sentence":
             return np.arange(len(documents) + 1)
         begins = numbers == 0
-        begins[1:] = np.diff(documents if self.context == "document" else files) != 0
+        begins[1:] = np.diff(files if self.context == "file" else documents) != 0
         within = numbers - np.maximum.accumulate(np.where(begins, numbers, 0))  # sentence in its document
         return np.append(np.flatnonzero(within % _PASSAGE == 0), len(documents))
 
@@ -299,6 +303,23 @@ class Encoder:
             else:
                 windows = cut(np.diff(starts[start : end + 1]).tolist(), self._capacity, shared=self._shared)
                 rows += [tuple(start + word for word in window) for window in windows]
+        return rows
+
+    def _centre(
+        self, sentences: NDArray[np.int64], *, passages: NDArray[np.int64], starts: NDArray[Any]
+    ) -> list[tuple[int, ...]]:
+        """The same with a window for each sentence; what its neighbours on one side leave goes to the other side."""
+        rows: list[tuple[int, ...]] = []
+        within = np.searchsorted(passages, sentences[:-1], side="right")
+        for passage, (first, last) in zip(within.tolist(), pairwise(sentences.tolist()), strict=True):
+            room = self._capacity - (starts[last] - starts[first])
+            if room <= 0 or first == last:
+                rows += self._cut(np.array([first, last]), starts)
+                continue
+            low, high = passages[passage - 1], passages[passage]
+            left = max(room // 2, room - (starts[high] - starts[last]))
+            start = max(bisect_left(starts, starts[first] - left), low)
+            rows.append((start, min(bisect_right(starts, starts[start] + self._capacity) - 1, high), first, last))
         return rows
 
 

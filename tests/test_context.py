@@ -62,7 +62,7 @@ def fit(tmp_path, monkeypatch, tiny_model):
     return fit
 
 
-@pytest.mark.parametrize("context", ["document", "file"])
+@pytest.mark.parametrize("context", ["document", "file", "centred"])
 def test_what_is_predicted_for_a_file_is_what_was_scored(fit, context, caplog):
     scores = fit(f"--data.context={context}")
     export(output="out")

@@ -1,7 +1,8 @@
 """Encoder, cut and Collator: each word scored in exactly one window, whatever the lengths, windows and batches."""
 
 import logging
-from itertools import accumulate, pairwise
+from collections import Counter
+from itertools import accumulate, chain, groupby, pairwise
 
 import numpy as np
 import pytest
@@ -394,6 +395,8 @@ def test_truncation_left_on_by_others_cuts_nothing():
 
 # ---- sentences among their neighbours
 
+NEIGHBOURS = ["document", "file", "centred"]
+
 
 def documents_of(sentences, data):
     """Numbers of documents that rise, a new one here and there."""
@@ -402,12 +405,18 @@ def documents_of(sentences, data):
 
 
 @quick
-@given(sentences=sentences, max_seq_length=st.integers(4, 24), label_all_tokens=st.booleans(), data=st.data())
+@given(
+    sentences=sentences,
+    max_seq_length=st.integers(4, 24),
+    label_all_tokens=st.booleans(),
+    context=st.sampled_from(["document", "centred"]),
+    data=st.data(),
+)
 def test_with_context_every_word_is_scored_once_in_a_window_of_its_document(
-    tokenizer, sentences, max_seq_length, label_all_tokens, data
+    tokenizer, sentences, max_seq_length, label_all_tokens, context, data
 ):
     gold, documents = tag_some(sentences), documents_of(sentences, data)
-    one = encoder(tokenizer, max_seq_length=max_seq_length, label_all_tokens=label_all_tokens, context="document")
+    one = encoder(tokenizer, max_seq_length=max_seq_length, label_all_tokens=label_all_tokens, context=context)
     windows = one.encode(sentences, gold, documents=documents)
     columns = columns_of(windows)
     assert max(columns["length"], default=0) <= max_seq_length
@@ -444,7 +453,7 @@ def test_with_context_a_window_is_what_the_tokenizer_makes_of_sentences_with_sep
 
 
 @quick
-@given(sentences=sentences, context=st.sampled_from(["document", "file"]), passage=st.integers(1, 4), data=st.data())
+@given(sentences=sentences, context=st.sampled_from(NEIGHBOURS), passage=st.integers(1, 4), data=st.data())
 def test_with_context_parts_joined_are_the_whole_encoded_at_once(tokenizer, sentences, context, passage, data):
     documents, whole = documents_of(sentences, data), encoder(tokenizer, max_seq_length=12, context=context)
     sources = documents // 2
@@ -466,6 +475,42 @@ def test_with_context_parts_joined_are_the_whole_encoded_at_once(tokenizer, sent
         assert parts == columns_of(whole.encode(sentences, documents=documents, sources=sources))
 
 
+@quick
+@given(
+    sentences=st.lists(st.lists(st.sampled_from(["the", "turnips"]), max_size=9), max_size=9),
+    max_seq_length=st.integers(10, 30),
+    data=st.data(),
+)
+def test_a_centred_window_is_a_sentence_in_the_middle_of_its_document(tokenizer, sentences, max_seq_length, data):
+    documents, capacity = documents_of(sentences, data), max_seq_length - 2
+    whole = columns_of(
+        encoder(tokenizer, max_seq_length=5000, context="document").encode(sentences, documents=documents)
+    )
+    texts = {document[1]: ids[1:-1] for document, ids in zip(whole["document_index"], whole["input_ids"], strict=True)}
+    begins = {n: row.index(n) - 1 for row in whole["sentence_index"] for n in {*row} - {-1}}
+    sizes = Counter(chain.from_iterable(whole["sentence_index"]))
+    found = columns_of(
+        encoder(tokenizer, max_seq_length=max_seq_length, context="centred").encode(sentences, documents=documents)
+    )
+    scored = []
+    for ids, of, words, row in zip(
+        *(found[name] for name in ("input_ids", "sentence_index", "word_index", "document_index")), strict=True
+    ):
+        (number,) = {sentence for sentence, word in zip(of, words, strict=True) if word >= 0}
+        scored.append(number)
+        if sizes[number] > capacity:
+            continue  # cut as a lone sentence is
+        text, inner = texts[row[1]], ids[1:-1]
+        start = begins[number] - of[1:-1].index(number)
+        end = start + len(inner)
+        assert text[start:end] == inner
+        assert end >= begins[number] + sizes[number]
+        assert len(inner) > min(capacity, len(text)) - 2 * 7  # no room is left but for a word on each side
+        if start > 0 and end < len(text):
+            assert begins[number] - start <= (capacity - sizes[number]) / 2
+    assert [number for number, _ in groupby(scored)] == [number for number, words in enumerate(sentences) if words]
+
+
 def test_context_of_a_file_crosses_documents(tokenizer):
     windows = encoder(tokenizer, context="file").encode([["the"], ["the"]], documents=np.array([4, 7]))
     assert len(windows) == 1
@@ -473,7 +518,7 @@ def test_context_of_a_file_crosses_documents(tokenizer):
 
 
 @quick
-@given(sentences=sentences, context=st.sampled_from(["sentence", "document", "file"]), data=st.data())
+@given(sentences=sentences, context=st.sampled_from(["sentence", *NEIGHBOURS]), data=st.data())
 def test_no_window_holds_sentences_of_two_files(tokenizer, sentences, context, data):
     sources, one = documents_of(sentences, data), encoder(tokenizer, max_seq_length=12, context=context)
     documents = np.arange(len(sources)) // 2 + 100 * sources

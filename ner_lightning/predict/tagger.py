@@ -254,7 +254,9 @@ class Tagger:
         words = 0
         for row in rows:
             alone = row.document is None
-            needs = self.encoder.context == "document" or (self.encoder.context == "file" and not of_one_file)
+            needs = self.encoder.context in ("document", "centred") or (
+                self.encoder.context == "file" and not of_one_file
+            )
             if alone and needs and not self._told:
                 self._told = True
                 log.warning(
