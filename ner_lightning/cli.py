@@ -451,6 +451,7 @@ class TokenClassificationCLI(LightningCLI):
             self.model.on_load_checkpoint(checkpoint)
             if self.subcommand == "fit":
                 self._refuse_finished(path, checkpoint)
+                self._refuse_other_epoch(path, checkpoint)
         elif self.subcommand != "fit":
             own = trained_labels(load_config(name, trust_remote_code=self.model.trust_remote_code))
             if own != self.model.labels:
@@ -505,6 +506,13 @@ class TokenClassificationCLI(LightningCLI):
                 f"--trainer.max_{done.partition(' ')[2]}"
             )
 
+    def _refuse_other_epoch(self, path: str, checkpoint: dict[str, Any]) -> None:
+        if is_within_epoch(checkpoint) and "train" in self.datamodule.other_splits(checkpoint):
+            raise InputError(
+                f"--ckpt_path={path} was saved within an epoch of other training data: give that data, or a checkpoint "
+                "from the end of an epoch, or start without --ckpt_path"
+            )
+
     def _check_intervals(self, batches: int) -> None:
         """Refuse what Lightning would stumble over in the midst of a run."""
         config = self._made["trainer"]
@@ -539,12 +547,7 @@ class TokenClassificationCLI(LightningCLI):
     def _other_scores(self, path: Path) -> str | None:
         """What keeps the scores from going on: neither a log nor a best checkpoint is to be of two kinds."""
         checkpoint = read_checkpoint(path)
-        if others := self.datamodule.other_splits(checkpoint):
-            if "train" in others and is_within_epoch(checkpoint):
-                raise InputError(
-                    f"--ckpt_path={path} was saved within an epoch of other training data: give that data, or a "
-                    "checkpoint from the end of an epoch, or start without --ckpt_path"
-                )
+        if self.datamodule.other_splits(checkpoint):
             return "other data"
         known = [key for key in checkpoint.get("callbacks", {}) if key.startswith(BestCheckpoint.__name__)]
         same = not known or self._made["checkpoint"].state_key in known

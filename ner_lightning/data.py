@@ -19,7 +19,7 @@ from tqdm.auto import tqdm  # type: ignore[import-untyped]
 from ner_lightning.cache import cached_file, content_key
 from ner_lightning.checkpoints import data_state
 from ner_lightning.corpus import Corpus, load_corpus, paths_of
-from ner_lightning.encoding import Collator, Context, Encoder
+from ner_lightning.encoding import OF_DOCUMENTS, Collator, Context, Encoder
 from ner_lightning.errors import InputError
 from ner_lightning.hardware import inference_tokens
 from ner_lightning.loading import ResumableLoader
@@ -454,9 +454,8 @@ class TokenClassificationDataModule(LightningDataModule):
 
     def _content(self) -> dict[str, str | None]:
         """What stands for the content of the splits that a run depends on."""
-        return {
-            split: self._encode(split)[0].digest for split in ("train", "validation") if split in self.corpus.splits
-        }
+        splits = [split for split in ("train", "validation") if split in self.corpus.splits]
+        return {split: self._encode(split)[0].digest for split in splits}
 
     def _seed(self) -> int:
         # --seed_everything leaves its number there, for Lightning's own samplers too
@@ -470,7 +469,7 @@ class TokenClassificationDataModule(LightningDataModule):
 
         rows, encoder = self.corpus.splits[split], self.encoder
 
-        if self.context in ("document", "centred") and split == "train":
+        if self.context in OF_DOCUMENTS and split == "train":
             self._refuse_without_documents()
 
         def parts() -> Iterator[Windows]:

@@ -38,6 +38,8 @@ _REPORTS = 20  # long words that are told of; a file that is full of them is not
 
 Context = Literal["sentence", "document", "file", "centred"]
 
+OF_DOCUMENTS: tuple[Context, ...] = ("document", "centred")  # which need documents
+
 # Sentences of a document that are cut into windows together: a longer one is parted, as if it were several. Its first
 # and last sentences alone lose context by this, and a whole file may be one document.
 _PASSAGE = 1000
@@ -290,7 +292,7 @@ class Encoder:
         if self.context == "sentence":
             return np.arange(len(documents) + 1)
         begins = numbers == 0
-        begins[1:] = np.diff(files if self.context == "file" else documents) != 0
+        begins[1:] = np.diff(documents if self.context in OF_DOCUMENTS else files) != 0
         within = numbers - np.maximum.accumulate(np.where(begins, numbers, 0))  # sentence in its document
         return np.append(np.flatnonzero(within % _PASSAGE == 0), len(documents))
 

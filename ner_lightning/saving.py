@@ -110,10 +110,8 @@ class BestCheckpoint(_Checkpoint):
         if trainer.state.fn != "fit" or not state or not state["best_model_path"]:
             return
         data = trainer.datamodule  # type: ignore[attr-defined]
-        if isinstance(data, TokenClassificationDataModule) and data.other_splits(
-            checkpoint
-        ):  # its score says nothing here
-            return
+        if isinstance(data, TokenClassificationDataModule) and data.other_splits(checkpoint):
+            return  # its score says nothing here
         # beside the checkpoint that is resumed, where the run was moved since
         places = [Path(state["best_model_path"]), Path(trainer.ckpt_path or "").parent / "best.ckpt"]
         best = next((place for place in places if place.is_file()), None)

@@ -66,6 +66,12 @@ def fit(tmp_path, monkeypatch, tiny_model):
 def test_what_is_predicted_for_a_file_is_what_was_scored(fit, context, caplog):
     scores = fit(f"--data.context={context}")
     export(output="out")
+    told = {
+        "document": "each of which holds neighbouring sentences of a document, with `[SEP]` between them",
+        "file": "each of which holds neighbouring sentences, with `[SEP]` between them",
+        "centred": "each of which holds a sentence in the middle of its neighbours of a document, with `[SEP]`",
+    }
+    assert told[context] in Path("out/README.md").read_text()
     for model in ("runs", "out"):
         predict(["test.conll"], model=model, output=f"{model}.conll")
         predicted = [sentence.tags for sentence in read(f"{model}.conll")]

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from ner_lightning.calibration import Calibration, find_entities
 from ner_lightning.decoding import Decoding, Grammar, argmax, default_decoding, probabilities
-from ner_lightning.encoding import Collator, Encoder
+from ner_lightning.encoding import OF_DOCUMENTS, Collator, Encoder
 from ner_lightning.errors import InputError
 from ner_lightning.hardware import inference_tokens
 from ner_lightning.onnx_model import FILE, OnnxClassifier
@@ -254,9 +254,8 @@ class Tagger:
         words = 0
         for row in rows:
             alone = row.document is None
-            needs = self.encoder.context in ("document", "centred") or (
-                self.encoder.context == "file" and not of_one_file
-            )
+            context = self.encoder.context
+            needs = context in OF_DOCUMENTS or (context == "file" and not of_one_file)
             if alone and needs and not self._told:
                 self._told = True
                 log.warning(
